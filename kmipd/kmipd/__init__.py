@@ -1,0 +1,1 @@
+"""kmipd: a KMIP server whose keys are wrapped by a root key it cannot see."""
