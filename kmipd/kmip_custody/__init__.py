@@ -1,1 +1,4 @@
-"""Custody: wraps and unwraps keys by the root key, and does root-key work; the only holder of key-manager credentials."""
+"""Custody: wraps and unwraps keys by the root key, and does root-key work.
+
+It is the only program that holds a key manager's module and credentials.
+"""

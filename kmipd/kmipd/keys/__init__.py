@@ -1,0 +1,1 @@
+"""Wrapped keys: custody's client, the short-lived cache, and the fence."""

@@ -1,0 +1,1 @@
+"""One function per KMIP operation, and the engine that runs a message's batch."""

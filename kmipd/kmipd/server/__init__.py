@@ -1,0 +1,1 @@
+"""The KMIP port: TLS, connections, limits, identity."""

@@ -1,0 +1,1 @@
+"""KMIP objects on disk: one repository interface, SQLite and PostgreSQL behind it."""
