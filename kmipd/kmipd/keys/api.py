@@ -8,7 +8,7 @@ from kmip_contract.custody import WrapContext
 from kmip_contract.rootkey import CustodyErrorKind
 
 
-class KeyUnavailable(Exception):  # noqa: N818 - a state of affairs, told to the client as it is
+class KeyUnavailable(Exception):
     """A key cannot be wrapped or unwrapped. ``kind`` says why; the message holds no secret."""
 
     def __init__(self, kind: CustodyErrorKind, message: str) -> None:

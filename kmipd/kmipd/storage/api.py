@@ -36,7 +36,7 @@ class StoredObject:
     """One managed object as a row.
 
     ``object_type``, ``state`` and ``algorithm`` are KMIP enumeration values (``state`` 0: the object has none), ``length``
-    is in bits, dates are Unix seconds. ``attributes`` is the objects layer's encoding of everything else. ``material`` is custody's
+    is in bits, dates are Unix seconds. ``attributes`` is the objects layer's encoding of the rest. ``material`` is custody's
     wrapped record, or ``None`` once the object is destroyed; ``root_key_id`` and ``root_key_version`` say what wraps it.
     ``generation`` counts the material's wrappings and is bound into them; ``revision`` counts the row's updates.
     """
