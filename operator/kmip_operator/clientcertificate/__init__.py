@@ -1,0 +1,1 @@
+"""ClientCertificate: who an instance serves, and what they may do."""

@@ -1,0 +1,1 @@
+"""KmipInstance: a KMIP server in one or more regions."""
