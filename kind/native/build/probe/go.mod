@@ -1,0 +1,3 @@
+module kmip-operator.invalid/native/probe
+
+go 1.26.0
