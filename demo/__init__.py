@@ -1,0 +1,1 @@
+"""The demonstration: a real cluster, the operator, the custom resources, and clients that behave like vCenter."""
