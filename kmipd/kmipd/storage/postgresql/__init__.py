@@ -1,0 +1,1 @@
+"""A PostgreSQL database, shared by any number of replicas."""

@@ -1,0 +1,1 @@
+"""One database file on a local volume, held by one process."""
