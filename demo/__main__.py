@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import click
+
 from demo import cluster
 from demo.certificates import vcenter_identity
 from demo.clients import Endpoint, endpoints, pykmip_round_trip, until_accepted, until_refused

@@ -87,7 +87,7 @@ class Kubernetes:
             unready.clear()
             for item in json.loads(self.kubectl("-n", namespace, "get", ",".join(KINDS), "-o", "json"))["items"]:
                 conditions = item.get("status", {}).get("conditions", [])
-                ready = next((each for each in conditions if each["type"] == "Ready"), {})
+                ready: dict[str, Any] = next((each for each in conditions if each["type"] == "Ready"), {})
                 if ready.get("status") != "True" or ready.get("observedGeneration") != item["metadata"]["generation"]:
                     unready.append(f"{item['kind']} {item['metadata']['name']}: {ready.get('message', 'no status')}")
             return None if unready else True
