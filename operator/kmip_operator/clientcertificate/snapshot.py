@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kmip_contract.allowlist import Allowlist
-
 from kmip_operator.facts import PemSource, PodFacts
 from kmip_operator.plan import Manifest
 

@@ -14,7 +14,7 @@ class KeyManagerSnapshot:
     """One observation.
 
     object: the KeyManager.
-    secrets: metadata of the Secrets in ``keymanager.children.secret_names(object)`` that exist, by name (content is never read).
+    secrets: metadata of the Secrets in ``keymanager.children.secret_names(object)`` that exist, by name (never their content).
     volume_claims: metadata of the claim named by ``spec.pkcs11.volumeClaimRef``, by name, if it exists.
     jobs: the Jobs that the KeyManager controls.
     root_keys: names of the RootKeys in the namespace whose ``spec.keyManagerRef`` names this KeyManager, sorted.

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kmip_contract.allowlist import Allowlist
-
 from kmip_operator.facts import Images, NodeFacts, ObjectMeta, PemSource, PodFacts
 from kmip_operator.plan import Manifest
 
