@@ -1,0 +1,224 @@
+"""Brings children to their wanted state: no write when nothing would change, drift repaired and said, owners respected."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from kmip_operator.kube.client import FIELD_MANAGER, Client, Manifest
+from kmip_operator.kube.errors import AlreadyExistsError, ConflictError
+from kmip_operator.kube.ownership import Change, Difference, differences, owned_fields
+from kmip_operator.kube.resources import Resource, resource_of
+from kmip_operator.kube.store import Name
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+
+_BY_HAND = ("kubectl", "k9s")
+"""Field managers of a person's tools. Only their *updates* of a field that the operator had set count as drift; a person who
+wants to own a field says so by a server-side apply, and that is respected like any other controller's."""
+
+
+class Outcome(StrEnum):
+    """What one apply came to."""
+
+    UNCHANGED = "unchanged"
+    CREATED = "created"
+    CHANGED = "changed"
+    CORRECTED = "corrected"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The outcome for one object. ``fields``: paths that were different; ``owner``: who is in the way of a conflict."""
+
+    resource: Resource
+    namespace: str
+    name: str
+    outcome: Outcome
+    fields: tuple[str, ...] = ()
+    owner: str = ""
+
+
+class Cache(Protocol):
+    """The watched state of objects."""
+
+    def current(self, resource: Resource, namespace: str, name: str) -> Manifest | None:
+        """The cached object, or ``None``."""
+        ...
+
+    def holds(self, resource: Resource) -> bool:
+        """Whether the content of this resource's objects is cached."""
+        ...
+
+    def version(self, resource: Resource, namespace: str, name: str) -> int | None:
+        """The last seen resource version of the object, if it is watched and exists."""
+        ...
+
+    def learn(self, resource: Resource, manifest: Manifest) -> None:
+        """Take in the API's answer to a write."""
+        ...
+
+    def forget(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+        """The object is gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What was last applied, to which version, and the fields the API server writes in another form (``0.5`` for ``500m``)."""
+
+    digest: bytes
+    version: int
+    normalised: frozenset[str]
+
+
+class Applier:
+    """Applies, creates and deletes children. One per process; callers serialise by object."""
+
+    def __init__(self, client: Client, cache: Cache) -> None:
+        self._client = client
+        self._cache = cache
+        self._memory: dict[tuple[Resource, Name], _Memory] = {}
+
+    async def apply(self, manifest: Manifest) -> Applied:
+        """Server-side apply, if it would change anything."""
+        resource, name = _place(manifest)
+        digest = _digest(manifest)
+        known = self._memory.get((resource, name))
+        if known is not None and known.digest == digest and self._cache.version(resource, *name) == known.version:
+            return Applied(resource, *name, Outcome.UNCHANGED)
+        live = await self._live(resource, name)
+        if live is not None and not _is_ours(live):
+            return Applied(resource, *name, Outcome.CONFLICT, owner=f"an object that {FIELD_MANAGER} did not make")
+        found = differences(manifest, live) if live is not None else (Difference("metadata", Change.MISSING),)
+        if known is not None and known.digest == digest and live is not None:
+            found = tuple(item for item in found if item.path not in known.normalised)
+        if not found and live is not None:
+            self._remember(resource, name, digest, live, known.normalised if known else frozenset())
+            return Applied(resource, *name, Outcome.UNCHANGED)
+        drifted = known is not None and known.digest == digest
+        return await self._write(resource, name, manifest, digest, live, found, drifted=drifted)
+
+    async def _write(
+        self,
+        resource: Resource,
+        name: Name,
+        manifest: Manifest,
+        digest: bytes,
+        live: Manifest | None,
+        found: tuple[Difference, ...],
+        *,
+        drifted: bool,
+    ) -> Applied:
+        fields = tuple(item.path for item in found)
+        reclaimed = False
+        try:
+            applied = await self._client.apply(resource, manifest)
+        except ConflictError as error:
+            owners = sorted({conflict.manager for conflict in error.conflicts})
+            if not owners:
+                raise
+            if not all(is_by_hand(conflict.message) for conflict in error.conflicts):
+                paths = tuple(conflict.field for conflict in error.conflicts)
+                return Applied(resource, *name, Outcome.CONFLICT, paths, ", ".join(owners))
+            reclaimed = True
+            applied = await self._reclaim(resource, manifest)
+        self._cache.learn(resource, applied)
+        left = frozenset(item.path for item in differences(manifest, applied))
+        self._remember(resource, name, digest, applied, left)
+        if live is not None and applied["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]:
+            return Applied(resource, *name, Outcome.UNCHANGED)
+        if drifted or reclaimed:
+            return Applied(resource, *name, Outcome.CORRECTED, fields)
+        return Applied(resource, *name, Outcome.CREATED if live is None else Outcome.CHANGED, fields)
+
+    async def _reclaim(self, resource: Resource, manifest: Manifest) -> Manifest:
+        """Take fields back from a hand edit: forced, but only onto the very version whose only other owners are hands.
+
+        Raises:
+            ConflictError: the object changed meanwhile; look again.
+        """
+        metadata = manifest["metadata"]
+        live = await self._client.get(resource, metadata.get("namespace"), metadata["name"])
+        if live is None:
+            return await self._client.apply(resource, manifest)
+        pinned = {**manifest, "metadata": {**metadata, "resourceVersion": live["metadata"]["resourceVersion"]}}
+        try:
+            return await self._client.apply(resource, pinned)
+        except ConflictError as error:
+            if not error.conflicts or not all(is_by_hand(conflict.message) for conflict in error.conflicts):
+                raise
+        return await self._client.apply(resource, pinned, force=True)
+
+    async def create(self, manifest: Manifest) -> bool:
+        """Create if absent; whether this call made it."""
+        resource, name = _place(manifest)
+        if self._cache.holds(resource) and self._cache.current(resource, *name) is not None:
+            return False
+        try:
+            created = await self._client.create(resource, manifest)
+        except AlreadyExistsError:
+            return False
+        self._cache.learn(resource, created)
+        return True
+
+    async def delete(self, resource: Resource, namespace: str, name: str) -> bool:
+        """Delete the object if it exists and is the operator's; whether it was there.
+
+        Raises:
+            ConflictError: an object of that name that the operator did not make, or a newer one.
+        """
+        live = await self._live(resource, Name(namespace, name))
+        if live is None or live["metadata"].get("deletionTimestamp"):
+            return False
+        if not _is_ours(live):
+            raise ConflictError(409, "Conflict", f"{resource.kind} {name} is not {FIELD_MANAGER}'s: not deleted")
+        uid = live["metadata"]["uid"]
+        gone = await self._client.delete(resource, namespace, name, uid=uid)
+        self._memory.pop((resource, Name(namespace, name)), None)
+        if not live["metadata"].get("finalizers"):
+            self._cache.forget(resource, namespace, name, uid)
+        return gone
+
+    def forget(self, resource: Resource, namespace: str, name: str) -> None:
+        """Drop what is remembered of an object whose owner is gone."""
+        self._memory.pop((resource, Name(namespace, name)), None)
+
+    async def _live(self, resource: Resource, name: Name) -> Manifest | None:
+        if self._cache.holds(resource):
+            return self._cache.current(resource, *name)
+        return await self._client.get(resource, name.namespace, name.name)
+
+    def _remember(
+        self, resource: Resource, name: Name, digest: bytes, live: Manifest, normalised: frozenset[str]
+    ) -> None:
+        self._memory[(resource, name)] = _Memory(digest, int(live["metadata"]["resourceVersion"]), normalised)
+
+
+def is_by_hand(message: str) -> bool:
+    """Whether an apply conflict (``conflict with "kubectl-edit" using apps/v1 at …``) is with an update by a person's tool.
+
+    The API says ``using <version>`` for updates alone; an apply's owner is named without it.
+    """
+    parts = message.split('"')
+    owner = parts[1] if len(parts) > 2 else ""
+    return owner.startswith(_BY_HAND) and " using " in message
+
+
+def _is_ours(live: Mapping[str, Any]) -> bool:
+    labels = live["metadata"].get("labels") or {}
+    return labels.get(MANAGED_BY) == FIELD_MANAGER or owned_fields(live) is not None
+
+
+def _place(manifest: Manifest) -> tuple[Resource, Name]:
+    metadata = manifest["metadata"]
+    return resource_of(manifest["apiVersion"], manifest["kind"]), Name(metadata.get("namespace", ""), metadata["name"])
+
+
+def _digest(manifest: Manifest) -> bytes:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()).digest()
