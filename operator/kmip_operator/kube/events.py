@@ -29,7 +29,7 @@ class EventRecorder:
         self._client = client
         self._instance = instance
         self._monotonic = monotonic
-        self._said: OrderedDict[str, float] = OrderedDict()
+        self._said: OrderedDict[str, tuple[float, int]] = OrderedDict()  # when, and how often
 
     async def post(
         self, regarding: Mapping[str, Any], *, kind: str, reason: str, note: str, action: str = "Reconcile"
@@ -39,10 +39,10 @@ class EventRecorder:
         note = _shorten(note)
         name = f"{metadata['name'][:200]}.{_fingerprint(metadata['uid'], kind, reason, note)}"
         now = self._monotonic()
-        said = self._said.get(name)
-        if said is not None and now - said < REPEAT_SECONDS:
+        last, count = self._said.get(name, (-REPEAT_SECONDS, 0))
+        if now - last < REPEAT_SECONDS:
             return
-        self._said[name] = now
+        self._said[name] = (now, count + 1)
         self._said.move_to_end(name)
         while len(self._said) > _REMEMBERED:
             self._said.popitem(last=False)
@@ -51,14 +51,13 @@ class EventRecorder:
             try:
                 await self._client.create(EVENTS, event)
             except AlreadyExistsError:
-                await self._again(metadata["namespace"], name)
+                await self._again(metadata["namespace"], name, count + 1)
         except (ApiError, UnreachableError) as error:
             _log.warning("event not posted", extra={"reason": reason, "error": str(error)})
 
-    async def _again(self, namespace: str, name: str) -> None:
-        existing = await self._client.get(EVENTS, namespace, name)
-        count = int(((existing or {}).get("series") or {}).get("count", 1)) + 1
-        series = {"count": count, "lastObservedTime": _micro_time(datetime.now(UTC))}
+    async def _again(self, namespace: str, name: str, count: int) -> None:
+        """Count the Event up; a count from before this process started is not known, and a series has at least two."""
+        series = {"count": max(count, 2), "lastObservedTime": _micro_time(datetime.now(UTC))}
         await self._client.merge(EVENTS, namespace, name, {"series": series})
 
     def _event(

@@ -31,9 +31,9 @@ class LeadershipLostError(Exception):
 class LeaseTimes:
     """Seconds.
 
-    ``duration``: after which others may take over; ``renew_deadline``: the holder gives up when its last renewal began this long
-    ago (well before ``duration``, so that the old leader stops first); ``renew``: between renewals; ``retry``: between tries
-    after a failure; ``poll``: between a candidate's looks.
+    ``duration``: after which others may take over; ``renew_deadline``: the holder gives up when its last renewal began this
+    long ago (well before ``duration``, so that the old leader stops first); ``renew``: between renewals; ``retry``: between
+    tries after a failure; ``poll``: between a candidate's looks.
     """
 
     duration: int = 15

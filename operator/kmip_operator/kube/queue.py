@@ -48,8 +48,8 @@ class WorkQueue(Generic[Key]):
     """Level-triggered: a key says *what to look at*, never what happened.
 
     ``handler(key)`` returns the seconds after which the key is due again, or ``None``. The last answer stands: it replaces an
-    earlier appointment. An exception (expected ones are :class:`RetryError`) makes the key due again by ``backoff``. A key added
-    while it is worked on is due again right after. Times are the event loop's.
+    earlier appointment. An exception (expected ones are :class:`RetryError`) makes the key due again by ``backoff``. A key
+    added while it is worked on is due again right after. Times are the event loop's.
     """
 
     def __init__(

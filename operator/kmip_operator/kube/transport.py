@@ -103,8 +103,8 @@ class Transport:
     ) -> Any:
         """Send one request and return the parsed answer.
 
-        ``retry``: repeat after 429 and 5xx (after what Retry-After says, else with jitter) and after a lost connection; only for
-        requests that may safely arrive twice.
+        ``retry``: repeat after 429 and 5xx (after what Retry-After says, else with jitter) and after a lost connection; only
+        for requests that may safely arrive twice.
 
         Raises:
             ApiError: the API server refused.
