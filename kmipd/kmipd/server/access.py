@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
+
 from kmip_contract.allowlist import Allowlist, AllowlistEntry, EntryState, EntryType, Serving, SubjectMatch
 
 

@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime
 from typing import Any, Protocol
 
 import structlog
-from kmip_contract.kmipd import Limits, Listen
 
+from kmip_contract.kmipd import Limits, Listen
 from kmipd.operations.api import Client, Reply
 from kmipd.server.access import AccessList
 from kmipd.server.audit import AuditLog, AuditUnavailable
@@ -200,7 +200,8 @@ class KmipServer:
         end = self.loop.time() + seconds
         grace = self.loop.time() + min(seconds, _FIRST_REQUEST_GRACE)
         self.draining = True
-        for listener in self._listeners:
+        while self._listeners:
+            listener = self._listeners.pop()
             self.loop.remove_reader(listener.fileno())
             self._accept(listener, _BACKLOG)
             listener.close()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+
 from kmip_contract.kmipd import TlsProfile
 
 _MODERN = "ECDHE+AESGCM:ECDHE+CHACHA20"

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
+
 from kmip_contract.allowlist import Allowlist
 from kmip_contract.kmipd import ServerTls
 from kmip_contract.model import ContractError
-
 from kmipd.server.access import NOBODY, AccessList
 from kmipd.server.tls import ServerIdentity, TlsError, server_context
 from kmipd.server.watch import FileWatch
