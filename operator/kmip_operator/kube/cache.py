@@ -20,19 +20,19 @@ from kmip_operator.kube.resources import (
     Resource,
 )
 from kmip_operator.kube.store import Indexer, Store
+from kmip_operator.naming import LABEL_INSTANCE, LABEL_ROOT_KEY, label_value
 
 SELECTOR = f"{MANAGED_BY}={FIELD_MANAGER}"
 """Server-side selector of the watches on children: what others made never reaches this process."""
 
-LABEL_INSTANCE = "kmip.dev/instance"
-LABEL_ROOT_KEY = "kmip.dev/rootkey"
 
 BY_CONTROLLER = "controller"
 BY_INSTANCE = "instance"
 BY_ROOT_KEY = "root key"
 BY_KEY_MANAGER = "key manager"
 BY_FINGERPRINT = "fingerprint"
-BY_REFERENCED_SECRET = "secrets it names"
+BY_REFERENCE = "references"
+BY_LABEL_VALUE = "label value"
 
 
 class Key(NamedTuple):
@@ -66,11 +66,11 @@ class Caches:
         return tuple(
             Key(resource.kind, *name)
             for resource in KINDS
-            for name in self.stores[resource].indexed_names(BY_REFERENCED_SECRET, namespace, secret)
+            for name in self.stores[resource].indexed_names(BY_REFERENCE, namespace, secret)
         )
 
     def _referred(self, namespace: str, secret: str) -> bool:
-        return any(self.stores[resource].indexed_names(BY_REFERENCED_SECRET, namespace, secret) for resource in KINDS)
+        return any(self.stores[resource].indexed_names(BY_REFERENCE, namespace, secret) for resource in KINDS)
 
     def holds(self, resource: Resource) -> bool:
         """Whether the content of this resource's objects is cached."""
@@ -113,6 +113,11 @@ class Caches:
             return None
         self.secrets.put(manifest)
         return SecretMeta.of(manifest)
+
+
+def _by_label_value(manifest: Manifest) -> Iterable[str]:
+    """The object's name as its children's labels carry it."""
+    return (label_value(manifest["metadata"]["name"]),)
 
 
 def _by_controller(manifest: Manifest) -> Iterable[str]:
@@ -167,11 +172,15 @@ _CHILD: dict[str, Indexer] = {
 
 _INDEXERS: dict[Resource, dict[str, Indexer]] = {
     **dict.fromkeys(CHILDREN, _CHILD),
-    KEY_MANAGERS: {BY_REFERENCED_SECRET: _by_secret},
-    ROOT_KEYS: {BY_REFERENCED_SECRET: _by_secret, BY_KEY_MANAGER: _by_reference("keyManagerRef")},
-    KMIP_INSTANCES: {BY_REFERENCED_SECRET: _by_secret, BY_ROOT_KEY: _by_reference("rootKeyRef")},
+    KEY_MANAGERS: {BY_REFERENCE: _by_secret, BY_LABEL_VALUE: _by_label_value},
+    ROOT_KEYS: {BY_LABEL_VALUE: _by_label_value, BY_KEY_MANAGER: _by_reference("keyManagerRef")},
+    KMIP_INSTANCES: {
+        BY_REFERENCE: _by_secret,
+        BY_LABEL_VALUE: _by_label_value,
+        BY_ROOT_KEY: _by_reference("rootKeyRef"),
+    },
     CLIENT_CERTIFICATES: {
-        BY_REFERENCED_SECRET: _by_secret,
+        BY_REFERENCE: _by_secret,
         BY_INSTANCE: _by_reference("instanceRef"),
         BY_FINGERPRINT: _by_fingerprint,
     },

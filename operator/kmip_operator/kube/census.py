@@ -1,8 +1,8 @@
 """Compares the caches with the API from time to time.
 
-A watch says what changed, never what it missed: after a long interruption it lists again, and objects that went meanwhile are in
-no event. The census lists metadata, forgets what is gone, and so also proves, from one end to the other and without any write,
-that watch events still arrive.
+A watch says what changed, never what it missed: after a long interruption it lists again, and objects that went meanwhile are
+in no event. The census lists metadata, forgets what is gone, and so also proves, from one end to the other and without any
+write, that watch events still arrive.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Census:
         self._gone = gone
         self._sleep = sleep
 
-    async def take(self) -> tuple[Missing, ...]:
-        """Forget what is gone; what the watches should have delivered but did not within the grace time."""
+    async def take(self, grace: float = GRACE) -> tuple[Missing, ...]:
+        """Forget what is gone; what the watches should have delivered but did not within ``grace`` seconds."""
         behind = [missing for resource in self._caches.stores for missing in await self._compare(resource)]
         waited = 0.0
-        while behind and waited < GRACE:
+        while behind and waited < grace:
             await self._sleep(0.1)
             waited += 0.1
             behind = [missing for missing in behind if self._is_behind(missing)]

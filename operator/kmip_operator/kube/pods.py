@@ -10,7 +10,7 @@ import asyncio
 import os
 import ssl
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -24,8 +24,8 @@ STATUS_PORT = 8443
 DEADLINE = 1.5
 """Seconds for one answer. A pod answers in milliseconds; a slow one must not delay the news of the others."""
 
-KEEP_ALIVE = 60.0
-"""Seconds an idle connection is kept: a little longer than the usual pause between two looks at an instance that is well."""
+KEEP_ALIVE = 90.0
+"""Seconds an idle connection is kept: longer than the pause between two looks at an instance that is well."""
 
 _SESSIONS = 128
 """Instances whose TLS context and connections are kept; each takes about 100 kB."""
@@ -35,9 +35,8 @@ _ANSWER_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ControlCredentials:
-    """The operator's side of an instance's control connection, PEM. ``version`` changes when they do; keys are not printed."""
+    """The operator's side of an instance's control connection, PEM; the key is not printed."""
 
-    version: str
     authority: bytes
     certificate: bytes
     key: bytes = field(repr=False)
@@ -49,6 +48,9 @@ class PodAnswer:
 
     status: KmipdStatus | None = None
     error: str = ""
+
+
+Loader = Callable[[], Awaitable[ControlCredentials]]
 
 
 def status_name(namespace: str, instance: str) -> str:
@@ -70,10 +72,13 @@ class StatusClient:
             await session.close()
 
     async def ask(
-        self, namespace: str, instance: str, credentials: ControlCredentials, addresses: Iterable[str]
+        self, namespace: str, instance: str, version: str, load: Loader, addresses: Iterable[str]
     ) -> Mapping[str, PodAnswer]:
-        """The answers of the pods at ``addresses`` (IP addresses), asked in parallel."""
-        session = await self._session(namespace, instance, credentials)
+        """The answers of the pods at ``addresses`` (IP addresses), asked in parallel.
+
+        ``load`` fetches the credentials; it is called only when those of ``version`` are not in use yet.
+        """
+        session = await self._session(namespace, instance, version, load)
         name = status_name(namespace, instance)
         asked = tuple(dict.fromkeys(addresses))
         answers = await asyncio.gather(*(self._ask(session, name, address) for address in asked))
@@ -102,22 +107,21 @@ class StatusClient:
         except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
             return PodAnswer(error=f"{type(error).__name__}: {error}")
 
-    async def _session(self, namespace: str, instance: str, credentials: ControlCredentials) -> aiohttp.ClientSession:
+    async def _session(self, namespace: str, instance: str, version: str, load: Loader) -> aiohttp.ClientSession:
         key = (namespace, instance)
         known = self._sessions.get(key)
-        if known is not None:
-            if known[0] == credentials.version:
-                self._sessions.move_to_end(key)
-                return known[1]
-            del self._sessions[key]
-            await known[1].close()
+        if known is not None and known[0] == version:
+            self._sessions.move_to_end(key)
+            return known[1]
+        credentials = await load()
+        await self.forget(*key)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=_context(credentials), keepalive_timeout=KEEP_ALIVE, limit_per_host=1),
             timeout=aiohttp.ClientTimeout(total=DEADLINE),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
-        self._sessions[key] = (credentials.version, session)
+        self._sessions[key] = (version, session)
         while len(self._sessions) > _SESSIONS:
             _, (_, oldest) = self._sessions.popitem(last=False)
             await oldest.close()
