@@ -1,0 +1,5 @@
+"""``python -m kmip_custody``."""
+
+from kmip_custody.cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""What custody asks of a key manager."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from kmip_contract.rootkey import KeyVersionState, ProviderFacts
+from kmip_custody.credential import Credential
+from kmip_custody.errors import CustodyError
+from kmip_custody.record import Sealed
+
+
+class KeyVersion(NamedTuple):
+    """One version of a root key; ``handle`` is its name in the key manager."""
+
+    key_id: str
+    version: int
+    handle: str
+
+
+class WrapItem(NamedTuple):
+    """One plaintext; the provider is done with its buffer when ``wrap`` returns."""
+
+    plaintext: bytes | memoryview
+    aad: bytes
+
+
+class UnwrapItem(NamedTuple):
+    """One sealed plaintext and the key version that sealed it."""
+
+    key: KeyVersion
+    sealed: Sealed
+    aad: bytes
+
+
+class FoundKey(NamedTuple):
+    """A root-key version in the key manager; ``note`` tells a person what is unusual about it."""
+
+    key: KeyVersion
+    state: KeyVersionState
+    note: str = ""
+
+
+class RootKeyProvider(Protocol):
+    """One key manager behind one connection.
+
+    Every method raises, or gives per item, :class:`CustodyError`. ``wrap`` and ``unwrap`` return a future at once (already
+    done where no wait is needed), open the connection when it is not open, and end at ``deadline`` (monotonic clock): items not
+    done by then are DeadlineExceeded.
+    """
+
+    name: str
+
+    @property
+    def mechanism(self) -> str:
+        """What new records are made with; known once open."""
+
+    @property
+    def hung_for(self) -> float:
+        """Seconds the key manager's code has been past its call deadline; 0 while it answers."""
+
+    async def open(self, keys: Sequence[KeyVersion] = ()) -> ProviderFacts:
+        """Log in if not logged in, choose the mechanism (proved through ``keys`` if given), and describe the key manager."""
+
+    async def probe(self) -> ProviderFacts:
+        """Log in and prove the mechanism without a root key."""
+
+    async def inspect(self, key: KeyVersion) -> KeyVersionState:
+        """The state of one version in the key manager."""
+
+    async def self_test(self, key: KeyVersion) -> None:
+        """Prove through ``key`` that wrap and unwrap agree and that wrong AAD and a changed record are refused."""
+
+    def wrap(
+        self, key: KeyVersion, items: Sequence[WrapItem], deadline: float
+    ) -> asyncio.Future[list[Sealed | CustodyError]]:
+        """Seal each item with ``key`` and :attr:`mechanism`."""
+
+    def unwrap(self, items: Sequence[UnwrapItem], deadline: float) -> asyncio.Future[list[bytes | CustodyError]]:
+        """Open each item."""
+
+    async def find(self, key_id: str) -> tuple[FoundKey, ...]:
+        """The versions of the root key that :meth:`create` made for ``key_id``; empty if there are none."""
+
+    async def adopt(self, key_id: str) -> FoundKey:
+        """Find an existing key that ``key_id`` names in the key manager's terms and check that it can be a root key."""
+
+    async def create(self, key_id: str, version: int, label: str, length: int) -> FoundKey:
+        """Make one version; safe to repeat: a version that exists is returned as it is."""
+
+    async def close(self) -> None:
+        """Log out and let go of the key manager."""
+
+
+class Options(NamedTuple):
+    """``call_deadline``: seconds after which a call counts as hung. ``writable``: keys are going to be made."""
+
+    call_deadline: float
+    writable: bool = False
+
+
+class ProviderType(NamedTuple):
+    """How a connection type is served: its credential file (``text``: a final line end is not part of it) and its factory."""
+
+    credential_file: Callable[[Any], Path]
+    text: bool
+    make: Callable[[Any, Credential, Options], RootKeyProvider]
