@@ -4,7 +4,7 @@ import http.client
 import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -129,16 +129,9 @@ class Client:
             raise ApiError(response.status, _message(data))
         return data
 
-    def watch(self, path: str, version: str, opened: Callable[[http.client.HTTPSConnection], None]) -> Iterator[Object]:
-        """Events of a list since a resource version, until the server ends the stream.
-
-        Args:
-            path: The list's path.
-            version: `metadata.resourceVersion` of the list read before.
-            opened: Given the connection, so that another thread can close it.
-        """
+    def watch(self, path: str, version: str) -> Iterator[Object]:
+        """Events of a list since a resource version (of the list read before), until the server ends the stream."""
         connection = self._open()
-        opened(connection)
         try:
             connection.request("GET", f"{path}?watch=true&resourceVersion={version}&allowWatchBookmarks=true")
             response = connection.getresponse()

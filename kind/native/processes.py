@@ -61,8 +61,8 @@ def spawn(
         wrapped = ["setpriv", "--pdeathsig", "KILL", "--", *wrapped]
     joins = [str(path) for path in cgroups]
     if joins:
-        script = "".join(f'echo 0 > "${index + 1}" || exit 1; ' for index in range(len(joins)))
-        wrapped = ["/bin/sh", "-c", f'{script}shift {len(joins)}; exec "$@"', "sh", *joins, *wrapped]
+        script = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 1; shift; done; shift; exec "$@"'
+        wrapped = ["/bin/sh", "-c", script, "sh", *joins, "--", *wrapped]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         child = subprocess.Popen(
