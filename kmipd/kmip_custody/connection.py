@@ -7,7 +7,7 @@ import socket
 import struct
 from functools import partial
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 from pydantic import ValidationError
@@ -72,16 +72,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Close the connection unless the peer's uid is the one configured."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a stream transport is needed")
-        peer: socket.socket = transport.get_extra_info("socket")
+        stream = cast("asyncio.Transport", transport)  # uvloop's is one by behaviour alone
+        peer: socket.socket = stream.get_extra_info("socket")
         pid, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         if uid != self._owner.peer_uid:
             PEERS_REFUSED.inc()
             _log.warning("peer.refused", uid=uid, pid=pid, allowed_uid=self._owner.peer_uid)
-            transport.abort()
+            stream.abort()
             return
-        self._transport = transport
+        self._transport = stream
         self._owner.connections.add(self)
         CONNECTIONS.inc()
 
