@@ -95,6 +95,15 @@ class AccessList:
         """Whether an entry of this name is trusted."""
         return any(grant.name == name for grant in self._grants())
 
+    @property
+    def fenced(self) -> bool:
+        """Whether the instance refuses all keys on request."""
+        return self.serving is Serving.FENCED
+
+    def expiries(self) -> dict[str, float]:
+        """When each trusted entry ends (Unix seconds)."""
+        return {grant.name: grant.not_after for grant in self._grants()}
+
     def _grants(self) -> Iterator[Grant]:
         yield from self._leaves.values()
         yield from (authority.grant for authority in self._authorities)

@@ -1,0 +1,5 @@
+"""``python -m kmipd``."""
+
+from kmipd.cli.main import main
+
+main()
