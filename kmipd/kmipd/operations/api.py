@@ -24,9 +24,9 @@ class Client:
 class AuditEvent(NamedTuple):
     """One batch item, or one message that could not be read (``operation`` is then empty).
 
-    ``status`` and ``reason`` are KMIP's names (``Success``, ``OperationFailed``; ``reason`` is empty on success), ``message`` the
-    result message, ``protocol_version`` such as ``1.1`` or empty when the header could not be read, ``correlation`` the client's
-    correlation value (KMIP 1.4). ``duration_us`` counts the item's processing in microseconds. Never holds key material.
+    ``status`` and ``reason`` are KMIP's names (``Success``, ``OperationFailed``; ``reason`` is empty on success), ``message``
+    the result message, ``protocol_version`` such as ``1.1`` or empty when the header could not be read, ``correlation`` the
+    client's correlation value (KMIP 1.4). ``duration_us`` counts the item's processing in microseconds. No key material.
     """
 
     operation: str

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import time
+import traceback
 from collections.abc import Callable
 
 from kmip_contract.kmipd import Limits
 from kmipd.keys.api import Keys
+from kmipd.objects.errors import OperationFailed
 from kmipd.operations.api import AuditEvent, Client, Reply, ServerInformation
-from kmipd.storage.api import Storage
+from kmipd.operations.context import Context, Services
+from kmipd.operations.discovery import is_supported
+from kmipd.operations.dispatch import HANDLERS, Handler, name_of
+from kmipd.operations.groups import GroupRotation
+from kmipd.operations.reasons import reason_for
+from kmipd.storage.api import Storage, StorageError, StorageUnavailable
+from kmipd.wire import tags
+from kmipd.wire.enums import BatchErrorContinuationOption, Operation, ResultReason
+from kmipd.wire.messages import (
+    MessageError,
+    Request,
+    RequestItem,
+    decode_request,
+    encode_failure,
+    encode_response,
+    encode_success,
+)
+from kmipd.wire.payloads import MissingField
+from kmipd.wire.ttlv import Item, TtlvError
+from kmipd.wire.versions import SUPPORTED, text_of
+
+_log = logging.getLogger(__name__)
+
+_CRITICAL = tags.CRITICALITY_INDICATOR << 8 | 6
+_ENVELOPE = 104
+"""Bytes of a response message around its batch items, at most (a client correlation value comes on top)."""
 
 
 class Engine:
@@ -24,13 +52,195 @@ class Engine:
         limits: Limits | None = None,
         server_information: ServerInformation | None = None,
     ) -> None:
-        self._storage = storage
-        self._keys = keys
+        self._services = Services(storage, keys, server_information or ServerInformation(), GroupRotation())
         self._audit = audit
         self._clock = clock
-        self._limits = limits or Limits()
-        self._information = server_information or ServerInformation()
+        self._batch_items = (limits or Limits()).batch_items
 
     async def handle(self, message: bytes, client: Client) -> Reply:
-        """Answer one whole request message (header included). Never raises; suspends only where storage or keys do."""
-        raise NotImplementedError
+        """Answer one whole request message (its eight-byte header included).
+
+        Never raises; suspends only where storage or keys do. A message whose frame is broken is answered and ``close`` is set.
+        """
+        started = time.perf_counter_ns()
+        now = int(self._clock())
+        try:
+            request = decode_request(message)
+        except MessageError as error:
+            return self._refuse(error, client, now, started, close=True)
+        try:
+            self._check(request)
+            return Reply(await self._serve(request, client, now), close=False)
+        except MessageError as error:
+            return self._refuse(
+                error, client, now, started, close=False, item=request.items[0] if request.items else None
+            )
+        except Exception as error:
+            _log_bug(error)
+            failed = MessageError(
+                "internal error", request.header.major, request.header.minor, ResultReason.GeneralFailure
+            )
+            return self._refuse(failed, client, now, started, close=False)
+
+    def _refuse(
+        self,
+        error: MessageError,
+        client: Client,
+        now: int,
+        started: int,
+        *,
+        close: bool,
+        item: RequestItem | None = None,
+    ) -> Reply:
+        """One failed batch item for a message that cannot be run."""
+        # Without a version of its own the answer takes the oldest: every client reads that.
+        major, minor = (error.major, error.minor) if error.major in {1, 2} and 0 <= error.minor <= 9 else (1, 0)
+        version = major * 10 + minor
+        reason = reason_for(version, error.reason)
+        text = str(error)
+        operation = None if item is None else item.operation
+        identifier = None if item is None else item.unique_batch_item_id
+        self._audit(
+            AuditEvent(
+                "" if operation is None else name_of(operation),
+                (),
+                "OperationFailed",
+                reason.name,
+                text,
+                f"{error.major}.{error.minor}" if error.major else "",
+                client,
+                (time.perf_counter_ns() - started) // 1000,
+            )
+        )
+        return Reply(encode_response(major, minor, now, [encode_failure(operation, identifier, reason, text)]), close)
+
+    def _check(self, request: Request) -> None:
+        """What must hold for the message as a whole.
+
+        Raises:
+            MessageError: it does not.
+        """
+        header = request.header
+
+        def refuse(message: str, reason: ResultReason = ResultReason.InvalidMessage) -> MessageError:
+            return MessageError(message, header.major, header.minor, reason)
+
+        if not is_supported(header.major, header.minor):
+            only_discovery = len(request.items) == 1 and request.items[0].operation == Operation.DiscoverVersions
+            # Clients open with DiscoverVersions in the newest header they know; its payload is the same in all versions.
+            if not (only_discovery and header.major in {1, 2}):
+                spoken = ", ".join(text_of(version) for version in SUPPORTED)
+                raise refuse(
+                    f"protocol version {header.major}.{header.minor} is not supported; this server speaks {spoken}",
+                    ResultReason.UnsupportedProtocolVersion,
+                )
+        if header.batch_count != len(request.items) or not request.items:
+            raise refuse("the batch count is not the number of batch items")
+        if len(request.items) > self._batch_items:
+            raise refuse(f"a message holds at most {self._batch_items} batch items", ResultReason.GeneralFailure)
+        if len(request.items) == 1:
+            return
+        if any(item.unique_batch_item_id is None for item in request.items):
+            raise refuse("every item of a batch needs a unique batch item id")
+        if header.error_continuation == BatchErrorContinuationOption.Undo:
+            raise refuse("batches are not undone by this server", ResultReason.FeatureNotSupported)
+
+    async def _serve(self, request: Request, client: Client, now: int) -> bytes:
+        header = request.header
+        context = Context(self._services, client, header.version, now)
+        limit = header.maximum_response_size
+        room = None if limit is None else limit - _ENVELOPE - len(header.client_correlation_value)
+        goes_on = header.error_continuation == BatchErrorContinuationOption.Continue
+        version = text_of(header.version)
+        answers: list[bytes] = []
+        for item in request.items:
+            started = time.perf_counter_ns()
+            context.uids = []
+            reason = message = ""
+            answer = b""
+            failure: OperationFailed | None = None
+            try:
+                answer = await self._run(request, item, context)
+                if room is not None and len(answer) > room:
+                    raise OperationFailed(
+                        ResultReason.ResponseTooLarge, "the response is larger than the client accepts"
+                    )
+            except OperationFailed as error:
+                failure = error
+            except Exception as error:
+                failure = _explain(error)
+            if failure is not None:
+                told = reason_for(header.version, failure.reason)
+                reason, message = told.name, str(failure)
+                answer = encode_failure(item.operation, item.unique_batch_item_id, told, message)
+            answers.append(answer)
+            if room is not None:
+                room -= len(answer)
+            self._audit(
+                AuditEvent(
+                    name_of(item.operation),
+                    tuple(context.uids),
+                    "OperationFailed" if failure is not None else "Success",
+                    reason,
+                    message,
+                    version,
+                    client,
+                    (time.perf_counter_ns() - started) // 1000,
+                    header.client_correlation_value,
+                )
+            )
+            if failure is not None and not goes_on:
+                break
+        return encode_response(header.major, header.minor, now, answers)
+
+    async def _run(self, request: Request, item: RequestItem, context: Context) -> bytes:
+        """One batch item: permitted, decoded, run, encoded.
+
+        Raises:
+            OperationFailed: and whatever a malformed payload or an unavailable service raises.
+        """
+        handler = HANDLERS.get(item.operation)
+        if handler is None:
+            raise OperationFailed(
+                ResultReason.OperationNotSupported, f"operation {name_of(item.operation)} is not supported"
+            )
+        _check_permission(handler, context.client)
+        for extension in item.extensions:
+            _check_extension(extension)
+        payload = handler.request.decode(context.version, request.payload(item))
+        response = await handler.function(context, payload)
+        return encode_success(
+            item.operation, item.unique_batch_item_id, handler.response.encode(context.version, response)
+        )
+
+
+def _check_permission(handler: Handler, client: Client) -> None:
+    if not handler.always and handler.name not in client.operations:
+        raise OperationFailed(ResultReason.PermissionDenied, f"this client may not call {handler.name}")
+
+
+def _check_extension(extension: list[Item]) -> None:
+    if any(word == _CRITICAL and value for word, value in extension):
+        raise OperationFailed(
+            ResultReason.FeatureNotSupported, "the message has a critical extension that is unknown here"
+        )
+
+
+def _explain(error: Exception) -> OperationFailed:
+    """What a client is told of an exception that is not an operation's own."""
+    if isinstance(error, TtlvError):
+        return OperationFailed(ResultReason.InvalidMessage, str(error))
+    if isinstance(error, MissingField):
+        return OperationFailed(ResultReason.MissingData, f"{error} is required")
+    if isinstance(error, StorageUnavailable):
+        return OperationFailed(ResultReason.GeneralFailure, "storage does not answer, retry")
+    if isinstance(error, StorageError):
+        return OperationFailed(ResultReason.GeneralFailure, "storage failed")
+    _log_bug(error)
+    return OperationFailed(ResultReason.GeneralFailure, "internal error")
+
+
+def _log_bug(error: Exception) -> None:
+    """Where and what kind, never the exception's text: it may quote a value."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("bug while serving a request: %s\n%s", type(error).__name__, frames)
