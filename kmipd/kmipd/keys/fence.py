@@ -60,7 +60,8 @@ class Fence:
     def set_root_key(self, state: RootKeyState, error: CustodyFailure | None) -> None:
         """Note the root key's state and, unless it is usable, the reason."""
         if state is not self._state:
-            _log.warning(
+            log = _log.info if state is RootKeyState.USABLE else _log.warning
+            log(
                 "root key state changed",
                 state=state.value,
                 previous=self._state.value,

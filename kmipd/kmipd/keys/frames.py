@@ -73,16 +73,15 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def _compact(self, start: int, needed: int) -> None:
         """Move the incomplete rest to the front of a buffer that will hold it whole and is never full."""
+        fits = needed < len(self._buffer)
+        if fits and start == 0:
+            return
         rest = bytearray(self._buffer[start : self._filled])
-        if needed < len(self._buffer):
-            if start:
-                self._wipe(start, self._filled)
-                self._buffer[: len(rest)] = rest
-        else:
-            self._wipe(start, self._filled)
+        self._wipe(start, self._filled)
+        if not fits:
             self._buffer = memoryview(bytearray(needed + _INITIAL))
-            self._buffer[: len(rest)] = rest
         self._filled = len(rest)
+        self._buffer[: self._filled] = rest
         rest[:] = bytes(len(rest))
 
     def _wipe(self, start: int, end: int) -> None:
