@@ -84,7 +84,7 @@ def start(state: State, progress: Progress, *, tied: bool = False) -> ApiServer:
     Args:
         state: Where its files go.
         progress: Where steps are printed.
-        tied: Killed by the kernel when this process ends.
+        tied: Killed by the kernel when the calling thread ends.
 
     Raises:
         controlplane.ControlPlaneError: It does not become ready.

@@ -144,6 +144,8 @@ def controller_manager_command(plane: ControlPlane) -> list[str]:
         "--use-service-account-credentials=true",
         "--kube-api-qps=300",
         "--kube-api-burst=600",
+        # Its default is a folder of the host, which it makes.
+        f"--flex-volume-plugin-dir={plane.folder / 'volume-plugins'}",
         f"--root-ca-file={plane.pki}/ca.crt",
         f"--service-account-private-key-file={plane.pki}/service-account.key",
         f"--cluster-signing-cert-file={plane.pki}/ca.crt",

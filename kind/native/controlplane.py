@@ -111,6 +111,8 @@ def wait_ready(state: State, process: Process, within: float = READY_WITHIN) -> 
     while True:
         try:
             client.request("GET", "/readyz")
+            # The readiness answer may be older than an etcd that just went; a read asks etcd itself.
+            client.get("/api/v1/namespaces/kube-system")
         except (ApiError, OSError, http.client.HTTPException) as error:
             log = state.logs / "apiserver.log"
             if not process.alive():

@@ -84,9 +84,8 @@ def claim(folder: Path) -> int:
 
 def slot_of(folder: Path) -> int | None:
     """The slot of a cluster that is in the host's record."""
-    with _locked():
-        found = _read()["clusters"].get(str(folder))
-        return None if found is None else int(found)
+    found = _read()["clusters"].get(str(folder))
+    return None if found is None else int(found)
 
 
 def release(folder: Path) -> list[str]:

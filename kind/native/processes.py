@@ -54,7 +54,7 @@ def spawn(
         log: File for standard output and error.
         environment: Variables added to this process's own.
         cgroups: `cgroup.procs` files it writes itself into before it becomes the program, so nothing escapes.
-        tied: Killed by the kernel when this process ends, however it ends.
+        tied: Killed by the kernel when the calling thread ends, however it ends.
     """
     wrapped = list(command)
     if tied:

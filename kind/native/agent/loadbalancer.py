@@ -2,10 +2,11 @@
 
 import json
 import sys
+from http import HTTPStatus
 
 from kind.native.agent.addresses import assign, current, key_of, next_hops, ready_nodes
 from kind.native.host import ip
-from kind.native.kube import Client, Object
+from kind.native.kube import ApiError, Client, Object
 from kind.native.topology import Topology
 
 
@@ -42,7 +43,13 @@ class LoadBalancer:
             "metadata": {"resourceVersion": meta["resourceVersion"]},
             "status": {"loadBalancer": {"ingress": ingress}},
         }
-        self._client.merge(path, change)
+        try:
+            self._client.merge(path, change)
+        except ApiError as error:
+            # The Service changed or went meanwhile: its newer state is on its way here.
+            if error.status not in {HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}:
+                raise
+            return
         print(f"load balancer: {key_of(service)}: {address or 'address taken back'}", file=sys.stderr, flush=True)
 
     def _route(self, wanted: dict[str, list[str]]) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from http import HTTPStatus
 from pathlib import Path
 
 from kind.native.kube import ApiError, Client, Object
@@ -11,7 +12,6 @@ from kind.native.topology import Topology
 
 _SELECTED = "volume.kubernetes.io/selected-node"
 _PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
-_CONFLICT = 409
 
 
 def pending_node(claim: Object, classes: list[Object]) -> str | None:
@@ -104,6 +104,6 @@ class Provisioner:
         try:
             self._client.delete(f"/api/v1/persistentvolumes/{volume['metadata']['name']}")
         except ApiError as error:
-            if error.status != _CONFLICT:
+            if error.status != HTTPStatus.CONFLICT:
                 raise
         print(f"volumes: {volume['metadata']['name']} removed", file=sys.stderr, flush=True)
