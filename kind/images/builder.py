@@ -44,6 +44,7 @@ class Builder:
         self._mirror = mirror
         self._project = wheels.read_project(root)
         self._keys: dict[str, str] = {}
+        self._digests: dict[str, list[str]] = {}
         self._pool_folder: Path | None = None
 
     def _pool_packages(self) -> list[str]:
@@ -80,13 +81,14 @@ class Builder:
 
     def _inputs(self, layer: Layer) -> list[object]:
         if isinstance(layer, DebianLayer):
-            return [debian.fingerprint(self._pool()), *(self.key("debian") for _ in layer.compile)]
+            return [debian.fingerprint(self._pool(), layer.packages), *(self.key("debian") for _ in layer.compile)]
         interpreter = [self.key(name) for name in _INTERPRETER]
         if isinstance(layer, WheelLayer):
             constraints = (self._root / "constraints.txt").read_text(encoding="utf-8")
             below = self.key(layer.below) if layer.below else ""
             return [interpreter, below, wheels.requirements(self._project, layer.extras), wheels.pins(constraints)]
-        return [interpreter, project.digest(self._root, layer), self._project]
+        self._digests[layer.name] = project.digest(self._root, layer)
+        return [interpreter, self._digests[layer.name], self._project]
 
     def layer(self, name: str) -> layertar.Blob:
         """Return a finished layer, made now if the cache has none."""
@@ -119,7 +121,11 @@ class Builder:
             below = layertar.names(self.layer(layer.below).path) if layer.below else set()
             wheels.trim(site, without=(name.removeprefix(f"{SITE}/") for name in below))
         else:
+            before = self._digests[layer.name]
             project.lay_out(self._root, self._project, layer, tree)
+            if project.digest(self._root, layer) != before:
+                # The key in the cache would promise what the layer does not hold.
+                raise ImageError(f"{', '.join(layer.packages)}: changed while being copied; run again")
         compiler.compile_modules([self.tree(name) for name in _INTERPRETER], tree, (SITE,))
 
     def tree(self, name: str) -> Path:

@@ -42,9 +42,9 @@ def index(pool: Path) -> dict[str, Path]:
     return {deb.name.split("_", 1)[0]: deb for deb in sorted(pool.glob("*.deb"))}
 
 
-def fingerprint(pool: Path) -> list[str]:
-    """List names and versions of a pool's packages, which decide every layer made from it."""
-    return sorted(unquote(deb.name) for deb in pool.glob("*.deb"))
+def fingerprint(pool: Path, packages: Collection[str]) -> list[str]:
+    """List the files, whose names hold the versions, of some packages: with them every layer made from them is decided."""
+    return sorted(unquote(deb.name) for name, deb in index(pool).items() if name in packages)
 
 
 def _extract(stream: BinaryIO, select: Selection, tree: Path) -> None:

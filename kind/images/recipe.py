@@ -44,7 +44,7 @@ _DEBIAN_LAYERS = (
         _DEBIAN_DROP.plus(
             drop=words(
                 """
-                usr/bin/* usr/lib/ssl/misc/* usr/share/libc-bin/* usr/share/base-files/* etc/motd
+                usr/bin/* usr/lib/ssl/misc/* usr/lib/ssl/private usr/share/libc-bin/* usr/share/base-files/* etc/motd
                 etc/issue*
                 """
             ),
@@ -62,7 +62,8 @@ _DEBIAN_LAYERS = (
             "etc/hosts": "",
             "etc/resolv.conf": "",
         },
-        folders=("tmp", "var/tmp", "run", "proc", "sys", "dev", "mnt"),
+        links={"etc/localtime": "/usr/share/zoneinfo/Etc/UTC"},
+        folders=("tmp", "var/tmp", "run", "proc", "sys", "dev", "mnt", "usr/sbin"),
         authorities=True,
     ),
     DebianLayer(
@@ -79,7 +80,7 @@ _DEBIAN_LAYERS = (
                 f"""
                 usr/lib/python{PYTHON}/*/_curses*.so usr/lib/python{PYTHON}/*/readline*.so
                 usr/lib/python{PYTHON}/*/_dbm*.so usr/lib/python{PYTHON}/pydoc_data/*
-                usr/lib/python{PYTHON}/_pyrepl/* usr/lib/python{PYTHON}/*/_test*.so
+                usr/lib/python{PYTHON}/*/_test*.so
                 usr/lib/python{PYTHON}/*/_xx*.so usr/lib/python{PYTHON}/*/xx*.so
                 usr/lib/python{PYTHON}/curses/* usr/lib/python{PYTHON}/turtle.py
                 usr/lib/python{PYTHON}/__phello__/* usr/lib/python{PYTHON}/*/_ctypes_test*.so
@@ -89,9 +90,10 @@ _DEBIAN_LAYERS = (
         links={"usr/bin/python3": f"python{PYTHON}"},
         compile=(f"usr/lib/python{PYTHON}",),
     ),
+    DebianLayer("cplusplus", ("libstdc++6",), _DEBIAN_DROP),
     DebianLayer(
         "softhsm",
-        ("libsofthsm2", "softhsm2", "libstdc++6", "libp11-kit0", "p11-kit-modules"),
+        ("libsofthsm2", "softhsm2", "softhsm2-common", "libp11-kit0", "p11-kit-modules"),
         _DEBIAN_DROP.plus(
             drop=("usr/bin/softhsm2-migrate", "usr/bin/softhsm2-keyconv", "usr/lib/*/pkcs11/*", "etc/default/*"),
         ),
@@ -120,10 +122,9 @@ _DEBIAN_LAYERS = (
         "postgresql",
         words(
             """
-            postgresql-17 postgresql-client-17 libpq5 libicu76 libstdc++6 libxml2 liblzma5 libpam0g
-            libaudit1 libcap-ng0 libldap2 libsasl2-2 libgssapi-krb5-2 libkrb5-3 libk5crypto3
-            libkrb5support0 libcom-err2 libkeyutils1 libsystemd0 libcap2 liblz4-1 libuuid1 libedit2
-            libbsd0 libmd0 libtinfo6
+            postgresql-17 postgresql-client-17 libpq5 libicu76 libxml2 liblzma5 libpam0g libaudit1 libcap-ng0
+            libldap2 libsasl2-2 libgssapi-krb5-2 libkrb5-3 libk5crypto3 libkrb5support0 libcom-err2
+            libkeyutils1 libsystemd0 libcap2 liblz4-1 libuuid1 libxxhash0 libreadline8t64 libtinfo6
             """
         ),
         # Just-in-time compilation, and the modules that would bring libxslt and SELinux, cost 130 MB and are off.
@@ -176,14 +177,19 @@ def _program(name: str, title: str, middle: tuple[str, ...], program: str) -> Im
 IMAGES: Mapping[str, Image] = {
     image.name: image
     for image in (
-        _program("operator", "kmip-operator: the Kubernetes operator", (), "operator"),
+        _program("operator", "kmip-operator: the Kubernetes operator", ("cplusplus",), "operator"),
         _program("kmipd", "kmipd: the KMIP server", (), "kmipd"),
         _program("custody", "kmip-custody: wraps and unwraps by the root key", (), "custody"),
-        _program("custody-softhsm", "kmip-custody with SoftHSM2, for evaluation and tests", ("softhsm",), "custody"),
+        _program(
+            "custody-softhsm",
+            "kmip-custody with SoftHSM2, for evaluation and tests",
+            ("cplusplus", "softhsm"),
+            "custody",
+        ),
         Image(
             "postgresql",
             "PostgreSQL 17, for evaluation and tests",
-            ("debian", "busybox", "postgresql"),
+            ("debian", "cplusplus", "busybox", "postgresql"),
             ("/usr/lib/postgresql/17/bin/postgres",),
             {"PATH": "/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/bin", "PGDATA": "/var/lib/postgresql/data"},
         ),
