@@ -78,7 +78,6 @@ def pykmip(endpoint: Endpoint, identity: ClientIdentity) -> Iterator[Any]:
         cert=str(identity.certificate),
         key=str(identity.key),
         ca=str(endpoint.ca_file),
-        ssl_version="PROTOCOL_TLS_CLIENT",
         config_file="/dev/null",
     )
     with client:
