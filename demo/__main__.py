@@ -32,7 +32,7 @@ def install(kubernetes: Kubernetes) -> None:
         "image.tag": "dev",
         "kmipd.image.repository": f"{image}/kmipd",
         "kmipd.image.tag": "dev",
-        "custody.image.repository": f"{image}/custody-softhsm",
+        "custody.image.repository": f"{image}/custody",
         "custody.image.tag": "dev",
     }
     settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]

@@ -12,7 +12,7 @@ from pathlib import Path
 from demo.kubernetes import ROOT, Kubernetes, run
 from demo.steps import note
 
-IMAGES = ("operator", "kmipd", "custody-softhsm", "postgresql")
+IMAGES = ("operator", "kmipd", "custody", "custody-softhsm", "postgresql")
 CLUSTER_NAME = "kmip-demo"
 
 
@@ -79,7 +79,7 @@ def load_images(kind: ClusterKind) -> None:
         return
     out = ROOT / ".demo" / "images"
     _stream(sys.executable, ROOT / "kind" / "images", "build", *IMAGES, "--out", out)
-    archives = sorted(path for path in out.glob("*.tar") if any(path.name.startswith(image) for image in IMAGES))
+    archives = [out / f"{image}.tar" for image in IMAGES]
     _stream(sys.executable, ROOT / "kind" / "native", "load", "--name", CLUSTER_NAME, *archives)
 
 
