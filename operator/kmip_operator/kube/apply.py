@@ -77,95 +77,76 @@ class _Memory:
     normalised: frozenset[str]
 
 
+class FieldsOwnedError(Exception):
+    """Another manager owns fields of the manifest."""
+
+    def __init__(self, conflict: ConflictError) -> None:
+        super().__init__(conflict.message)
+        self.fields = tuple(item.field for item in conflict.conflicts)
+        self.owners = ", ".join(sorted({item.manager for item in conflict.conflicts}))
+
+
 class Applier:
-    """Applies, creates and deletes children. One per process; callers serialise by object."""
+    """Applies, creates and deletes children. One per process; callers serialise by owner."""
 
     def __init__(self, client: Client, cache: Cache) -> None:
         self._client = client
         self._cache = cache
-        self._memory: dict[tuple[Resource, Name], _Memory] = {}
+        self._memory: dict[str, dict[tuple[Resource, Name], _Memory]] = {}
 
-    async def apply(self, manifest: Manifest) -> Applied:
-        """Server-side apply, if it would change anything."""
+    async def apply(self, manifest: Manifest, owner: str) -> Applied:
+        """Server-side apply, if it would change anything. ``owner``: uid of the object for whose sake.
+
+        Raises:
+            ConflictError: the object changed while fields were being taken back from a person's edit; look again.
+        """
         resource, name = _place(manifest)
         digest = _digest(manifest)
-        known = self._memory.get((resource, name))
-        if known is not None and known.digest == digest and self._cache.version(resource, *name) == known.version:
+        memory = self._memory.setdefault(owner, {})
+        known = memory.get((resource, name))
+        if known is not None and known.digest != digest:
+            known = None
+        if known is not None and self._cache.version(resource, *name) == known.version:
             return Applied(resource, *name, Outcome.UNCHANGED)
         live = await self._live(resource, name)
-        if live is not None and not _is_ours(live):
+        if live is not None and not is_ours(live):
             return Applied(resource, *name, Outcome.CONFLICT, owner=f"an object that {FIELD_MANAGER} did not make")
         found = differences(manifest, live) if live is not None else (Difference("metadata", Change.MISSING),)
-        if known is not None and known.digest == digest and live is not None:
+        if known is not None and live is not None:
             found = tuple(item for item in found if item.path not in known.normalised)
         if not found and live is not None:
-            self._remember(resource, name, digest, live, known.normalised if known else frozenset())
+            memory[(resource, name)] = _Memory(digest, _version(live), known.normalised if known else frozenset())
             return Applied(resource, *name, Outcome.UNCHANGED)
-        drifted = known is not None and known.digest == digest
-        return await self._write(resource, name, manifest, digest, live, found, drifted=drifted)
-
-    async def _write(
-        self,
-        resource: Resource,
-        name: Name,
-        manifest: Manifest,
-        digest: bytes,
-        live: Manifest | None,
-        found: tuple[Difference, ...],
-        *,
-        drifted: bool,
-    ) -> Applied:
-        fields = tuple(item.path for item in found)
-        reclaimed = False
         try:
-            applied = await self._client.apply(resource, manifest)
-        except ConflictError as error:
-            owners = sorted({conflict.manager for conflict in error.conflicts})
-            if not owners:
-                raise
-            if not all(is_by_hand(conflict.message) for conflict in error.conflicts):
-                paths = tuple(conflict.field for conflict in error.conflicts)
-                return Applied(resource, *name, Outcome.CONFLICT, paths, ", ".join(owners))
-            reclaimed = True
-            applied = await self._reclaim(resource, manifest)
+            applied, reclaimed = await self._write(resource, manifest)
+        except FieldsOwnedError as error:
+            return Applied(resource, *name, Outcome.CONFLICT, error.fields, error.owners)
         self._cache.learn(resource, applied)
         left = frozenset(item.path for item in differences(manifest, applied))
-        self._remember(resource, name, digest, applied, left)
-        if live is not None and applied["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]:
+        memory[(resource, name)] = _Memory(digest, _version(applied), left)
+        if live is not None and _version(applied) == _version(live):
             return Applied(resource, *name, Outcome.UNCHANGED)
-        if drifted or reclaimed:
+        fields = tuple(item.path for item in found)
+        if reclaimed or known is not None:
             return Applied(resource, *name, Outcome.CORRECTED, fields)
         return Applied(resource, *name, Outcome.CREATED if live is None else Outcome.CHANGED, fields)
 
-    async def _reclaim(self, resource: Resource, manifest: Manifest) -> Manifest:
-        """Take fields back from a hand edit: forced, but only onto the very version whose only other owners are hands.
-
-        Raises:
-            ConflictError: the object changed meanwhile; look again.
-        """
-        metadata = manifest["metadata"]
-        live = await self._client.get(resource, metadata.get("namespace"), metadata["name"])
-        if live is None:
-            return await self._client.apply(resource, manifest)
-        pinned = {**manifest, "metadata": {**metadata, "resourceVersion": live["metadata"]["resourceVersion"]}}
-        try:
-            return await self._client.apply(resource, pinned)
-        except ConflictError as error:
-            if not error.conflicts or not all(is_by_hand(conflict.message) for conflict in error.conflicts):
-                raise
-        return await self._client.apply(resource, pinned, force=True)
-
-    async def create(self, manifest: Manifest) -> bool:
-        """Create if absent; whether this call made it."""
+    async def create(self, manifest: Manifest) -> Applied:
+        """Create if absent: ``CREATED``, ``UNCHANGED`` when the operator's object is there already, else ``CONFLICT``."""
         resource, name = _place(manifest)
-        if self._cache.holds(resource) and self._cache.current(resource, *name) is not None:
-            return False
         try:
             created = await self._client.create(resource, manifest)
         except AlreadyExistsError:
-            return False
+            existing = await self._client.get(resource, *name)
+            if existing is None:
+                raise
+            # The caches may not know it yet, and the next look must.
+            self._cache.learn(resource, existing)
+            if not is_ours(existing):
+                return Applied(resource, *name, Outcome.CONFLICT, owner=f"an object that {FIELD_MANAGER} did not make")
+            return Applied(resource, *name, Outcome.UNCHANGED)
         self._cache.learn(resource, created)
-        return True
+        return Applied(resource, *name, Outcome.CREATED)
 
     async def delete(self, resource: Resource, namespace: str, name: str) -> bool:
         """Delete the object if it exists and is the operator's; whether it was there.
@@ -176,41 +157,73 @@ class Applier:
         live = await self._live(resource, Name(namespace, name))
         if live is None or live["metadata"].get("deletionTimestamp"):
             return False
-        if not _is_ours(live):
+        if not is_ours(live):
             raise ConflictError(409, "Conflict", f"{resource.kind} {name} is not {FIELD_MANAGER}'s: not deleted")
         uid = live["metadata"]["uid"]
-        gone = await self._client.delete(resource, namespace, name, uid=uid)
-        self._memory.pop((resource, Name(namespace, name)), None)
+        existed = await self._client.delete(resource, namespace, name, uid=uid)
+        for memory in self._memory.values():
+            memory.pop((resource, Name(namespace, name)), None)
         if not live["metadata"].get("finalizers"):
             self._cache.forget(resource, namespace, name, uid)
-        return gone
+        return existed
 
-    def forget(self, resource: Resource, namespace: str, name: str) -> None:
-        """Drop what is remembered of an object whose owner is gone."""
-        self._memory.pop((resource, Name(namespace, name)), None)
+    def forget(self, owner: str) -> None:
+        """The object with this uid is gone: drop what is remembered of its children."""
+        self._memory.pop(owner, None)
+
+    async def _write(self, resource: Resource, manifest: Manifest) -> tuple[Manifest, bool]:
+        """The applied object, and whether fields were taken back from a person's edit.
+
+        Raises:
+            FieldsOwnedError: another manager owns fields and keeps them.
+        """
+        try:
+            return await self._client.apply(resource, manifest), False
+        except ConflictError as error:
+            if not error.conflicts:
+                raise
+            if not all(is_reclaimable(conflict.message) for conflict in error.conflicts):
+                raise FieldsOwnedError(error) from None
+            edited = any(conflict.manager != FIELD_MANAGER for conflict in error.conflicts)
+        return await self._reclaim(resource, manifest), edited
+
+    async def _reclaim(self, resource: Resource, manifest: Manifest) -> Manifest:
+        """Take fields back: forced, but only onto the very version whose only other owners are hands.
+
+        Raises:
+            ConflictError: the object changed meanwhile.
+        """
+        metadata = manifest["metadata"]
+        live = await self._client.get(resource, metadata.get("namespace"), metadata["name"])
+        if live is None:
+            return await self._client.apply(resource, manifest)
+        pinned = {**manifest, "metadata": {**metadata, "resourceVersion": live["metadata"]["resourceVersion"]}}
+        try:
+            return await self._client.apply(resource, pinned)
+        except ConflictError as error:
+            if not error.conflicts or not all(is_reclaimable(conflict.message) for conflict in error.conflicts):
+                raise
+        return await self._client.apply(resource, pinned, force=True)
 
     async def _live(self, resource: Resource, name: Name) -> Manifest | None:
         if self._cache.holds(resource):
             return self._cache.current(resource, *name)
         return await self._client.get(resource, name.namespace, name.name)
 
-    def _remember(
-        self, resource: Resource, name: Name, digest: bytes, live: Manifest, normalised: frozenset[str]
-    ) -> None:
-        self._memory[(resource, name)] = _Memory(digest, int(live["metadata"]["resourceVersion"]), normalised)
 
-
-def is_by_hand(message: str) -> bool:
+def is_reclaimable(message: str) -> bool:
     """Whether an apply conflict (``conflict with "kubectl-edit" using apps/v1 at …``) is with an update by a person's tool.
 
-    The API says ``using <version>`` for updates alone; an apply's owner is named without it.
+    The API says ``using <version>`` for updates alone; an apply's owner is named without it. What the operator itself wrote
+    when it created the object counts as its own.
     """
     parts = message.split('"')
     owner = parts[1] if len(parts) > 2 else ""
-    return owner.startswith(_BY_HAND) and " using " in message
+    return (owner == FIELD_MANAGER or owner.startswith(_BY_HAND)) and " using " in message
 
 
-def _is_ours(live: Mapping[str, Any]) -> bool:
+def is_ours(live: Mapping[str, Any]) -> bool:
+    """Whether the operator made the object: it carries the label, or fields that the operator applied."""
     labels = live["metadata"].get("labels") or {}
     return labels.get(MANAGED_BY) == FIELD_MANAGER or owned_fields(live) is not None
 
@@ -222,3 +235,7 @@ def _place(manifest: Manifest) -> tuple[Resource, Name]:
 
 def _digest(manifest: Manifest) -> bytes:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()).digest()
+
+
+def _version(manifest: Manifest) -> int:
+    return int(manifest["metadata"]["resourceVersion"])

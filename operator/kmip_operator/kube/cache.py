@@ -11,15 +11,17 @@ from kmip_operator.kube.metadata_watch import SecretIndex, SecretMeta
 from kmip_operator.kube.resources import (
     CHILDREN,
     CLIENT_CERTIFICATES,
+    JOBS,
     KEY_MANAGERS,
     KINDS,
     KMIP_INSTANCES,
     NODES,
+    PODS,
     ROOT_KEYS,
     SECRETS,
     Resource,
 )
-from kmip_operator.kube.store import Indexer, Store
+from kmip_operator.kube.store import Indexer, Store, Trim
 from kmip_operator.naming import LABEL_INSTANCE, LABEL_ROOT_KEY, label_value
 
 SELECTOR = f"{MANAGED_BY}={FIELD_MANAGER}"
@@ -163,6 +165,33 @@ def _secret_names(part: Any) -> Iterable[str]:
         for item in part:
             yield from _secret_names(item)
 
+
+def _trim_node(node: Manifest) -> Manifest:
+    """Labels, whether it is cordoned and its conditions; image lists make nodes large."""
+    metadata, spec, status = node["metadata"], node.get("spec") or {}, node.get("status") or {}
+    kept = ("name", "uid", "resourceVersion", "labels")
+    return {
+        "metadata": {key: metadata[key] for key in kept if key in metadata},
+        "spec": {"unschedulable": True} if spec.get("unschedulable") else {},
+        "status": {
+            "conditions": [
+                {key: item.get(key) for key in ("type", "status")} for item in status.get("conditions") or ()
+            ]
+        },
+    }
+
+
+def _trim_pod(pod: Manifest) -> Manifest:
+    """Everything but the spec, of which the node is kept: pods are made from templates, and those are looked at."""
+    return {**pod, "spec": {"nodeName": (pod.get("spec") or {}).get("nodeName")}}
+
+
+def _trim_job(job: Manifest) -> Manifest:
+    """Jobs are created and never changed: their spec is not compared."""
+    return {key: value for key, value in job.items() if key != "spec"}
+
+
+_TRIMS: dict[Resource, Trim] = {NODES: _trim_node, PODS: _trim_pod, JOBS: _trim_job}
 
 _CHILD: dict[str, Indexer] = {
     BY_CONTROLLER: _by_controller,

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from kmip_operator.kube.cache import SELECTOR, Caches
-from kmip_operator.kube.client import Client
+from kmip_operator.kube.client import Client, Manifest
 from kmip_operator.kube.resources import CHILDREN, NODES, Resource
 from kmip_operator.kube.store import Name
 
@@ -29,14 +29,14 @@ class Missing(NamedTuple):
 
 
 class Census:
-    """One namespace's (or all namespaces') census. ``gone(resource, namespace, name)`` is told of every forgotten object."""
+    """One namespace's (or all namespaces') census. ``gone(resource, manifest)`` is told of every forgotten object."""
 
     def __init__(
         self,
         client: Client,
         caches: Caches,
         namespaces: tuple[str | None, ...],
-        gone: Callable[[Resource, str, str], None],
+        gone: Callable[[Resource, Manifest], None],
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -76,8 +76,10 @@ class Census:
         for name, identity in before.items():
             # Only what was known before the list and has not changed since can be called gone by it.
             if name not in found and identity is not None and store.identity(*name) == identity:
+                manifest = store.get(*name)
                 store.remove(*name, uid=identity[0])
-                self._gone(resource, *name)
+                if manifest is not None:
+                    self._gone(resource, manifest)
         return behind
 
     def _is_behind(self, missing: Missing) -> bool:

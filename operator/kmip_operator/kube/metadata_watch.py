@@ -75,27 +75,25 @@ class SecretIndex:
         found = [meta for name, meta in self._known.items() if name.namespace == namespace and meta.ours]
         return tuple(sorted(found, key=lambda meta: meta.name))
 
-    def put(self, manifest: Manifest) -> bool:
-        """Keep the Secret's metadata if it is wanted or the operator's; whether that was news."""
+    def put(self, manifest: Manifest) -> SecretMeta | None:
+        """Keep the Secret's metadata if it is wanted or the operator's; the metadata, or ``None`` when it is neither."""
         metadata = manifest["metadata"]
         name = Name(metadata["namespace"], metadata["name"])
         meta = SecretMeta.of(manifest)
         if not meta.ours and not self._wanted(*name):
-            return self._known.pop(name, None) is not None
+            return self._known.pop(name, None)
         known = self._known.get(name)
-        if known is not None and known.version >= meta.version:
-            return False
-        self._known[name] = meta
-        return True
+        if known is None or known.version < meta.version:
+            self._known[name] = meta
+        return meta
 
-    def remove(self, namespace: str, name: str, uid: str | None = None) -> bool:
-        """Forget the Secret (only the one with ``uid``); whether it was kept."""
+    def remove(self, namespace: str, name: str, uid: str | None = None) -> SecretMeta | None:
+        """Forget the Secret (only the one with ``uid``); what was known of it."""
         key = Name(namespace, name)
         known = self._known.get(key)
         if known is None or (uid is not None and known.uid != uid):
-            return False
-        del self._known[key]
-        return True
+            return None
+        return self._known.pop(key)
 
     def names(self, namespace: str | None) -> tuple[Name, ...]:
         """The kept names of a namespace, or of all."""
@@ -103,10 +101,10 @@ class SecretIndex:
 
 
 class SecretWatch:
-    """Keeps a :class:`SecretIndex` current for one namespace (or all) and calls ``changed(namespace, name)`` on news."""
+    """Keeps a :class:`SecretIndex` current for one namespace (or all); calls ``changed(namespace, metadata)`` on news."""
 
     def __init__(
-        self, client: Client, index: SecretIndex, namespace: str | None, changed: Callable[[str, str], None]
+        self, client: Client, index: SecretIndex, namespace: str | None, changed: Callable[[str, SecretMeta], None]
     ) -> None:
         self._client = client
         self._index = index
@@ -141,6 +139,7 @@ class SecretWatch:
 
     async def _list(self) -> str:
         since = ""
+        before = self._index.names(self._namespace)
         seen: set[Name] = set()
         async for items, version in self._client.pages(SECRETS, self._namespace, metadata_only=True):
             since = version
@@ -149,9 +148,9 @@ class SecretWatch:
                 name = Name(item["metadata"]["namespace"], item["metadata"]["name"])
                 if self._index.get(*name) is not None:
                     seen.add(name)
-        for name in self._index.names(self._namespace):
-            if name not in seen and self._index.remove(*name):
-                self._changed(*name)
+        for name in before:
+            if name not in seen and (gone := self._index.remove(*name)) is not None:
+                self._changed(name.namespace, gone)
         self._listed.set()
         return since
 
@@ -169,12 +168,14 @@ class SecretWatch:
             raise kind(code, str(manifest.get("reason", "")), str(manifest.get("message", "")))
         metadata = manifest["metadata"]
         if event["type"] == "DELETED":
-            if self._index.remove(metadata["namespace"], metadata["name"], metadata["uid"]):
-                self._changed(metadata["namespace"], metadata["name"])
+            gone = self._index.remove(metadata["namespace"], metadata["name"], metadata["uid"])
+            if gone is not None:
+                self._changed(metadata["namespace"], gone)
         elif event["type"] != "BOOKMARK":
             self._take(manifest)
         return str(metadata.get("resourceVersion") or since)
 
     def _take(self, manifest: Manifest) -> None:
-        if self._index.put(manifest):
-            self._changed(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        meta = self._index.put(manifest)
+        if meta is not None:
+            self._changed(manifest["metadata"]["namespace"], meta)

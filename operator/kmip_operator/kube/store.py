@@ -15,6 +15,9 @@ _NOISE = ("kubectl.kubernetes.io/last-applied-configuration",)
 Indexer = Callable[[Manifest], Iterable[str]]
 """Index values of an object, looked up together with its namespace."""
 
+Trim = Callable[[Manifest], Manifest]
+"""Leaves out what nobody reads."""
+
 
 class Name(NamedTuple):
     """Where an object lives; the namespace of cluster-scoped objects is empty."""
@@ -38,8 +41,11 @@ class Store:
     version never replaces a newer one, so answers to the operator's own writes may be put in as well.
     """
 
-    def __init__(self, resource: Resource, indexers: Mapping[str, Indexer] | None = None) -> None:
+    def __init__(
+        self, resource: Resource, indexers: Mapping[str, Indexer] | None = None, trim: Trim | None = None
+    ) -> None:
         self.resource = resource
+        self._trim = trim
         self._indexers = dict(indexers or {})
         self._objects: dict[Name, _Entry] = {}
         self._index: dict[tuple[str, str, str], set[Name]] = {}
@@ -57,7 +63,7 @@ class Store:
             return False
         if known is not None:
             self._unindex(name, known)
-        slim = _slim(manifest, self.resource)
+        slim = _slim(manifest if self._trim is None else self._trim(manifest), self.resource)
         indexed = tuple((index, value) for index, function in self._indexers.items() for value in function(slim))
         self._objects[name] = _Entry(
             metadata["uid"], version, json.dumps(slim, separators=(",", ":")).encode(), indexed

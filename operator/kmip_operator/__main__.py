@@ -1,0 +1,5 @@
+"""``python -m kmip_operator``."""
+
+from kmip_operator.cli.main import main
+
+main()
