@@ -6,7 +6,6 @@ from uuid import UUID
 
 from kmip_contract.kmipd import SqliteStorage as SqliteSettings
 from kmip_contract.kmipd import Storage as Settings
-
 from kmipd.storage.api import Storage
 
 
