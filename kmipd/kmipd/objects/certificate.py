@@ -77,7 +77,10 @@ def describe(managed: ManagedObject, items: list[Item]) -> None:
         "Certificate Identifier",
         [
             (tags.ISSUER << 8 | _TEXT, certificate.issuer.rfc4514_string()),
-            (tags.SERIAL_NUMBER << 8 | _TEXT, f"{serial:x}"),
+            (
+                tags.SERIAL_NUMBER << 8 | _TEXT,
+                serial.to_bytes((serial.bit_length() + 7) // 8 or 1, "big").hex().upper(),
+            ),
         ],
     )
     managed.set_single(

@@ -37,7 +37,6 @@ _CRYPTOGRAPHIC: Final = _ALL - {ObjectType.OpaqueObject, ObjectType.Template}
 _KEYS: Final = frozenset(
     {ObjectType.SymmetricKey, ObjectType.PublicKey, ObjectType.PrivateKey, ObjectType.SplitKey, ObjectType.PGPKey}
 )
-_MATERIAL: Final = _KEYS | {ObjectType.SecretData, ObjectType.OpaqueObject}
 _NOT_TEMPLATE: Final = _ALL - {ObjectType.Template}
 _CERTIFICATES: Final = frozenset({ObjectType.Certificate, ObjectType.PGPKey})
 
@@ -123,7 +122,7 @@ RULES: Final[tuple[AttributeRule, ...]] = (
     _rule("Cryptographic Length", "s", _CRYPTOGRAPHIC),
     _rule("Cryptographic Parameters", "nsmd", _CRYPTOGRAPHIC),
     _rule("Cryptographic Domain Parameters", "s", _KEYS),
-    _rule("Certificate Type", "", _CERTIFICATES),
+    _rule("Certificate Type", "s", _CERTIFICATES),
     _rule("Certificate Length", "", _CERTIFICATES, V1_1),
     _rule("X.509 Certificate Identifier", "", frozenset({ObjectType.Certificate}), V1_1),
     _rule("X.509 Certificate Subject", "", frozenset({ObjectType.Certificate}), V1_1),
@@ -135,7 +134,7 @@ RULES: Final[tuple[AttributeRule, ...]] = (
     _rule("Digest", "n"),
     _rule("Operation Policy Name", "s", _ALL),
     _rule("Cryptographic Usage Mask", "s", _CRYPTOGRAPHIC),
-    _rule("Lease Time", "", _CRYPTOGRAPHIC),
+    _rule("Lease Time", "", _ALL),
     _rule("Usage Limits", "smd", _KEYS),
     _rule("State", "", _CRYPTOGRAPHIC),
     _rule("Initial Date", "", _ALL),
@@ -162,10 +161,10 @@ RULES: Final[tuple[AttributeRule, ...]] = (
     _rule("PKCS#12 Friendly Name", "smd", _NOT_TEMPLATE, V1_4),
     _rule("Description", "smd", _ALL, V1_4),
     _rule("Comment", "smd", _ALL, V1_4),
-    _rule("Sensitive", "sm", _MATERIAL, V1_4),
-    _rule("Always Sensitive", "", _MATERIAL, V1_4),
-    _rule("Extractable", "sm", _MATERIAL, V1_4),
-    _rule("Never Extractable", "", _MATERIAL, V1_4),
+    _rule("Sensitive", "sm", _NOT_TEMPLATE, V1_4),
+    _rule("Always Sensitive", "", _NOT_TEMPLATE, V1_4),
+    _rule("Extractable", "sm", _NOT_TEMPLATE, V1_4),
+    _rule("Never Extractable", "", _NOT_TEMPLATE, V1_4),
 )
 
 BY_NAME: Final = {rule.name: rule for rule in RULES}

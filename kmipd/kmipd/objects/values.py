@@ -79,8 +79,17 @@ def _check_structure(rule: AttributeRule, items: list[Item]) -> list[Item]:
     for tag in REQUIRED_FIELDS.get(rule.tag, ()):
         if tag not in present:
             raise invalid(f"{rule.name} needs {BY_TAG[tag].name}")
-    if rule.tag == tags.NAME and tags.NAME_TYPE not in present:
+    return _complete(rule.tag, items, present)
+
+
+def _complete(tag: int, items: list[Item], present: set[int]) -> list[Item]:
+    """The structure with what the server adds: a name's type, the count left of usage limits (KMIP 1.4 §3.2, §3.21)."""
+    if tag == tags.NAME and tags.NAME_TYPE not in present:
         return [*items, (tags.NAME_TYPE << 8 | ItemType.ENUMERATION, int(NameType.UninterpretedTextString))]
+    if tag == tags.USAGE_LIMITS and tags.USAGE_LIMITS_COUNT not in present:
+        total = field_of(items, tags.USAGE_LIMITS_TOTAL)
+        count: Item = (tags.USAGE_LIMITS_COUNT << 8 | ItemType.LONG_INTEGER, total)
+        return [item for old in items for item in ((old, count) if old[0] >> 8 == tags.USAGE_LIMITS_TOTAL else (old,))]
     return items
 
 

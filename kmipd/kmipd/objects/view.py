@@ -43,7 +43,7 @@ def _computed(managed: ManagedObject, name: str, now: int) -> Any:  # noqa: C901
         case "Last Change Date":
             return managed.last_change_date
         case "Lease Time":
-            return None if managed.destroyed else LEASE_TIME
+            return LEASE_TIME
         case "Fresh":
             return managed.fresh
         case "Key Value Present":

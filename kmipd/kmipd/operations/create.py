@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from secrets import token_bytes
+from typing import Final
 from uuid import uuid4
 
 from kmipd.objects import certificate
@@ -20,19 +21,20 @@ from kmipd.objects.template import NewAttributes, new_object
 from kmipd.objects.values import field_of, invalid
 from kmipd.objects.view import DIGEST_ON_DEMAND
 from kmipd.operations.context import Context
+from kmipd.operations.discovery import OPERATING_SYSTEM_RNG
 from kmipd.operations.templates import expand
 from kmipd.wire import tags
 from kmipd.wire.attributes import read_template
+from kmipd.wire.enum_table import MASKS
 from kmipd.wire.enums import CryptographicAlgorithm, KeyFormatType, ObjectType, ResultReason
 from kmipd.wire.payloads import CreateRequest, CreateResponse, RegisterRequest, RegisterResponse
 from kmipd.wire.ttlv import ItemType
 
-MAX_KEY_BITS = 65536
+MAX_KEY_BITS: Final = 65536
 """Longest key generated, in bits: beyond any algorithm's, and small enough that nobody fills memory with one request."""
 
-_SYMMETRIC = frozenset(
+_MACS: Final = frozenset(
     {
-        *KEY_LENGTHS,
         CryptographicAlgorithm.HMAC_SHA1,
         CryptographicAlgorithm.HMAC_SHA224,
         CryptographicAlgorithm.HMAC_SHA256,
@@ -43,6 +45,12 @@ _SYMMETRIC = frozenset(
         CryptographicAlgorithm.HMAC_SHA3_256,
         CryptographicAlgorithm.HMAC_SHA3_384,
         CryptographicAlgorithm.HMAC_SHA3_512,
+    }
+)
+_SYMMETRIC: Final = (
+    frozenset(KEY_LENGTHS)
+    | _MACS
+    | {
         CryptographicAlgorithm.Blowfish,
         CryptographicAlgorithm.CAST5,
         CryptographicAlgorithm.MARS,
@@ -52,6 +60,11 @@ _SYMMETRIC = frozenset(
         CryptographicAlgorithm.OneTimePad,
     }
 )
+
+_MASK: Final = MASKS["CryptographicUsageMask"]
+_CIPHER: Final = _MASK["Encrypt"] | _MASK["Decrypt"]
+_MAC: Final = _MASK["MACGenerate"] | _MASK["MACVerify"]
+"""The usage of a key whose client names none."""
 
 
 def _erase(secret: bytearray) -> None:
@@ -74,11 +87,11 @@ async def create(context: Context, request: CreateRequest) -> CreateResponse:
     new = await expand(context, NewAttributes(request.object_type), request.template)
     algorithm = new.required("algorithm")
     length = new.required("length")
-    new.required("usage_mask")
     _check_length(algorithm, length)
+    new.columns.setdefault("usage_mask", _MAC if algorithm in _MACS else _CIPHER)
     managed = new_object(str(uuid4()), new, context.now, algorithm=algorithm, length=length)
-    managed.attributes.pop("Original Creation Date", None)
     managed.set_single("Original Creation Date", context.now)
+    managed.set_single("Random Number Generator", OPERATING_SYSTEM_RNG)
     await context.check_names(managed)
     key = bytearray(token_bytes(material_bits(algorithm, length) // 8))
     plaintext = bytearray(symmetric_key(algorithm, length, key))
@@ -109,9 +122,9 @@ def _adopt_key_block(new: NewAttributes, material: Material) -> tuple[int, int]:
         raw = block.material[1]
         if block.material[0] & 0xFF != ItemType.BYTE_STRING:
             raise invalid("the key material of a raw key is a byte string")
-        if block.algorithm and not block.length:
+        if block.wrapping is None and block.algorithm and not block.length:
             block.length = len(raw) * 8
-        if block.algorithm == CryptographicAlgorithm.AES and len(raw) * 8 != block.length:
+        if block.wrapping is None and block.algorithm == CryptographicAlgorithm.AES and len(raw) * 8 != block.length:
             raise invalid("the key material does not have the cryptographic length")
     return block.algorithm, block.length
 

@@ -35,6 +35,9 @@ _OBJECT_TYPES: dict[ObjectType, tuple[Version, Version]] = {
 _BOOLEAN = ItemType.BOOLEAN
 _ENUMERATION = ItemType.ENUMERATION
 
+OPERATING_SYSTEM_RNG: list[Item] = [(tags.RNG_ALGORITHM << 8 | _ENUMERATION, int(RNGAlgorithm.Unspecified))]
+"""Keys come from the operating system's generator, which KMIP has no name for (KMIP 1.4 §2.1.18)."""
+
 
 async def discover_versions(_: Context, request: ProtocolVersions) -> ProtocolVersions:
     """The versions both sides speak, best first; all of the server's when the client names none."""
@@ -104,7 +107,7 @@ async def query(context: Context, request: QueryRequest) -> QueryResponse:
                 part for part in (information.vendor, information.version, information.instance) if part
             )
         elif function == QueryFunction.QueryRNGs and version >= V1_3:
-            response.rng_parameters = [[(tags.RNG_ALGORITHM << 8 | _ENUMERATION, int(RNGAlgorithm.Unspecified))]]
+            response.rng_parameters = [OPERATING_SYSTEM_RNG]
         elif function == QueryFunction.QueryCapabilities and version >= V1_3:
             response.capabilities = [_capabilities(version)]
         elif function not in {int(known) for known in QueryFunction}:

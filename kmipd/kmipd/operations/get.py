@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from kmipd.objects.errors import OperationFailed
-from kmipd.objects.managed import FRESH, NO_VALUE, RESTRICTED, ManagedObject, from_stored
+from kmipd.objects.managed import FRESH, RESTRICTED, ManagedObject, from_stored
 from kmipd.objects.material import Material, read_material
 from kmipd.operations.context import Context
 from kmipd.operations.formats import convert
-from kmipd.operations.wrapping import wrap_for_client
+from kmipd.operations.wrapping import unwrap_registered, wrap_for_client
 from kmipd.storage.api import StoredObject
 from kmipd.wire.enums import KeyWrapType, ObjectType, ResultReason
 from kmipd.wire.payloads import GetRequest, GetResponse
@@ -65,18 +65,11 @@ async def get(context: Context, request: GetRequest) -> GetResponse:
     if managed.restricted:
         _check_exposure(managed, wrapped=request.wrapping is not None)
     material = read_material(stored.object_type, decode_items(await context.unwrap(stored))[0])
+    block = material.block
+    if request.key_wrap_type == KeyWrapType.NotWrapped and block is not None and block.wrapping is not None:
+        await unwrap_registered(context, block)
     _check_format(material, request)
-    if (
-        request.key_wrap_type == KeyWrapType.NotWrapped
-        and material.block is not None
-        and material.block.wrapping is not None
-    ):
-        raise OperationFailed(
-            ResultReason.KeyWrapTypeNotSupported, "the object was registered wrapped and is not unwrapped here"
-        )
     if request.wrapping is not None:
-        if stored.attributes[_FLAGS] & NO_VALUE:
-            raise OperationFailed(ResultReason.KeyValueNotPresent, "the object has no key value")
         await wrap_for_client(context, managed, material, request.wrapping)
     answer = material.encode()
     if managed.fresh:
@@ -88,10 +81,7 @@ def _check_format(material: Material, request: GetRequest) -> None:
     wanted = request.key_format_type
     if wanted is None or (material.block is not None and wanted == material.block.format):
         return
-    if material.block is None or material.object_type not in {
-        ObjectType.SymmetricKey,
-        ObjectType.PrivateKey,
-        ObjectType.PublicKey,
-    }:
+    convertible = material.object_type in {ObjectType.SymmetricKey, ObjectType.PrivateKey, ObjectType.PublicKey}
+    if material.block is None or material.block.wrapping is not None or not convertible:
         raise OperationFailed(ResultReason.KeyFormatTypeNotSupported, "the object has no such key format")
     convert(material.block, material.object_type, wanted)

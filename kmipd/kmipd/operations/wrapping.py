@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_wrap, aes_key_wrap_with_padding
+from cryptography.hazmat.primitives.keywrap import (
+    InvalidUnwrap,
+    aes_key_unwrap,
+    aes_key_unwrap_with_padding,
+    aes_key_wrap,
+    aes_key_wrap_with_padding,
+)
 
 from kmipd.objects.errors import OperationFailed
 from kmipd.objects.managed import ManagedObject, from_stored
-from kmipd.objects.material import Material, read_material
+from kmipd.objects.material import KeyBlock, Material, read_material
 from kmipd.objects.values import field_of, invalid
 from kmipd.objects.view import attributes
 from kmipd.operations.context import Context
@@ -24,20 +30,20 @@ from kmipd.wire.enums import (
     State,
     WrappingMethod,
 )
-from kmipd.wire.ttlv import Item, ItemType, decode_items, encode_item
+from kmipd.wire.ttlv import Item, ItemType, decode_items, encode_item, encode_structure
 
 _WRAP_KEY: Final = MASKS["CryptographicUsageMask"]["WrapKey"]
+_UNWRAP_KEY: Final = MASKS["CryptographicUsageMask"]["UnwrapKey"]
 _ENUMERATION: Final = ItemType.ENUMERATION
 _MAX_NAMES: Final = 64
 
 
-async def _wrapping_key(context: Context, specification: list[Item]) -> tuple[bytes, int]:
-    """The wrapping key's bytes and the mode to use.
+async def _wrapping_key(context: Context, information: Any, usage: int) -> tuple[bytes, int]:
+    """The wrapping key's bytes and the mode to use, from an Encryption Key Information.
 
     Raises:
         OperationFailed: no such key, not a wrapping key, not active, or a mode other than AES key wrap.
     """
-    information = field_of(specification, tags.ENCRYPTION_KEY_INFORMATION)
     if not isinstance(information, list):
         raise OperationFailed(ResultReason.FeatureNotSupported, "keys are wrapped by encryption only")
     uid = field_of(information, tags.UNIQUE_IDENTIFIER)
@@ -48,8 +54,8 @@ async def _wrapping_key(context: Context, specification: list[Item]) -> tuple[by
     if stored is None:
         raise OperationFailed(ResultReason.WrappingObjectNotFound, "the wrapping key does not exist")
     managed = from_stored(stored)
-    if managed.object_type != ObjectType.SymmetricKey or not managed.usage_mask & _WRAP_KEY:
-        raise OperationFailed(ResultReason.IncompatibleCryptographicUsageMask, "the wrapping key may not wrap keys")
+    if managed.object_type != ObjectType.SymmetricKey or not managed.usage_mask & usage:
+        raise OperationFailed(ResultReason.IncompatibleCryptographicUsageMask, "the wrapping key may not do this")
     if managed.destroyed:
         raise OperationFailed(ResultReason.WrappingObjectDestroyed, "the wrapping key has been destroyed")
     if managed.state_at(context.now) != State.Active:
@@ -58,16 +64,43 @@ async def _wrapping_key(context: Context, specification: list[Item]) -> tuple[by
     if parameters is None:
         instances = managed.attributes.get("Cryptographic Parameters")
         parameters = instances[0].value if instances else []
-    mode = field_of(parameters, tags.BLOCK_CIPHER_MODE)
-    if mode is None:
-        mode = BlockCipherMode.NISTKeyWrap
+    mode = field_of(parameters, tags.BLOCK_CIPHER_MODE) or int(BlockCipherMode.NISTKeyWrap)
     if mode not in {BlockCipherMode.NISTKeyWrap, BlockCipherMode.AESKeyWrapPadding}:
         raise OperationFailed(ResultReason.UnsupportedCryptographicParameters, "keys are wrapped by AES key wrap only")
     block = read_material(managed.object_type, decode_items(await context.unwrap(stored))[0]).block
-    if block is None or block.material is None or block.format != KeyFormatType.Raw:
+    if block is None or block.material is None or block.format != KeyFormatType.Raw or block.wrapping is not None:
         raise OperationFailed(ResultReason.KeyFormatTypeNotSupported, "the wrapping key is not a raw key")
     key: bytes = block.material[1]
     return key, mode
+
+
+async def unwrap_registered(context: Context, block: KeyBlock) -> None:
+    """Replace the wrapped key value that a client registered by its plain text, with the managed key it names.
+
+    Raises:
+        OperationFailed: that key is not here or does not fit.
+    """
+    wrapping = block.wrapping or []
+    if field_of(wrapping, tags.WRAPPING_METHOD) != WrappingMethod.Encrypt:
+        raise OperationFailed(ResultReason.KeyWrapTypeNotSupported, "the one wrapping method is Encrypt")
+    wrapped = block.wrapped_value if block.material is None else block.material[1]
+    if not isinstance(wrapped, bytes):
+        raise OperationFailed(ResultReason.KeyWrapTypeNotSupported, "the wrapped key value is not a byte string")
+    information = field_of(wrapping, tags.ENCRYPTION_KEY_INFORMATION)
+    key, mode = await _wrapping_key(context, information, _WRAP_KEY | _UNWRAP_KEY)
+    try:
+        unwrap = aes_key_unwrap_with_padding if mode == BlockCipherMode.AESKeyWrapPadding else aes_key_unwrap
+        plaintext = unwrap(key, wrapped)
+        if field_of(wrapping, tags.ENCODING_OPTION) == EncodingOption.NoEncoding:
+            block.material = (tags.KEY_MATERIAL << 8 | ItemType.BYTE_STRING, plaintext)
+        else:
+            block.material = decode_items(plaintext)[0][1][0]
+    except (ValueError, IndexError, TypeError, InvalidUnwrap):
+        raise OperationFailed(
+            ResultReason.CryptographicFailure, "the key does not unwrap under the key it names"
+        ) from None
+    block.wrapped_value = None
+    block.wrapping = None
 
 
 async def wrap_for_client(
@@ -81,9 +114,14 @@ async def wrap_for_client(
     if field_of(specification, tags.WRAPPING_METHOD) != WrappingMethod.Encrypt:
         raise OperationFailed(ResultReason.FeatureNotSupported, "the one wrapping method is Encrypt")
     block = material.block
-    if block is None or block.material is None:
+    if block is None:
         raise OperationFailed(ResultReason.IllegalOperation, "the object has nothing to wrap")
-    key, mode = await _wrapping_key(context, specification)
+    if block.wrapping is not None:
+        await unwrap_registered(context, block)
+    information = field_of(specification, tags.ENCRYPTION_KEY_INFORMATION)
+    key, mode = await _wrapping_key(context, information, _WRAP_KEY)
+    if block.material is None:
+        raise OperationFailed(ResultReason.KeyValueNotPresent, "the object has no key value")
     option = field_of(specification, tags.ENCODING_OPTION)
     names = [value for word, value in specification if word >> 8 == tags.ATTRIBUTE_NAME][:_MAX_NAMES]
     if option == EncodingOption.NoEncoding:
@@ -98,10 +136,7 @@ async def wrap_for_client(
             for name in names
             for attribute in attributes(managed, name, context.version, context.now)
         )
-        value = encode_item(block.material) + extra
-        plaintext = (
-            encode_item((tags.KEY_VALUE << 8 | ItemType.STRUCTURE, []))[:4] + len(value).to_bytes(4, "big") + value
-        )
+        plaintext = encode_structure(tags.KEY_VALUE, encode_item(block.material), extra)
     try:
         wrap = aes_key_wrap_with_padding if mode == BlockCipherMode.AESKeyWrapPadding else aes_key_wrap
         block.wrapped_value = wrap(key, plaintext)
@@ -110,7 +145,6 @@ async def wrap_for_client(
             ResultReason.CryptographicFailure, "AES key wrap cannot wrap a key of this length"
         ) from None
     block.material = None
-    information = field_of(specification, tags.ENCRYPTION_KEY_INFORMATION)
     block.wrapping = [
         (tags.WRAPPING_METHOD << 8 | _ENUMERATION, int(WrappingMethod.Encrypt)),
         (tags.ENCRYPTION_KEY_INFORMATION << 8 | ItemType.STRUCTURE, information),
