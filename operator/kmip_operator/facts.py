@@ -93,8 +93,12 @@ class PodFacts:
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """A node's labels, for region and zone checks. ``schedulable``: Ready and not cordoned."""
+    """A node's labels, for region and zone checks.
+
+    ``schedulable``: Ready and not cordoned. ``address``: where clients reach its ports (its external, else internal, address).
+    """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     schedulable: bool = True
+    address: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Mapping
@@ -20,12 +21,14 @@ LABEL_KIND = f"{GROUP}/kind"
 LABEL_NAME = f"{GROUP}/name"
 LABEL_IN_SERVICE = f"{GROUP}/in-service"
 LABEL_ACTION = f"{GROUP}/action"
+LABEL_REQUEST = f"{GROUP}/request"
 
 ANNOTATION_CONFIRM_DELETE = f"{GROUP}/confirm-delete"
 ANNOTATION_RENEW_SERVER = f"{GROUP}/renew-server-certificate"
 ANNOTATION_RENEWED_FOR = f"{GROUP}/renewed-for"
 ANNOTATION_ALLOWLIST = f"{GROUP}/allowlist-revision"
 ANNOTATION_PUBLISHED_AT = f"{GROUP}/published-at"
+ANNOTATION_CUSTODY = f"{GROUP}/custody-config"
 ANNOTATION_CONFIG = f"{GROUP}/config"
 ANNOTATION_ATTEMPT = f"{GROUP}/attempt"
 ANNOTATION_INPUTS = f"{GROUP}/inputs"
@@ -108,6 +111,11 @@ def annotations_of(manifest: Manifest) -> dict[str, str]:
 def labels_of(manifest: Manifest) -> dict[str, str]:
     """An object's labels, empty when it has none."""
     return dict(manifest["metadata"].get("labels") or {})
+
+
+def base64_text(data: bytes) -> str:
+    """Bytes as a Secret's ``data`` holds them."""
+    return base64.b64encode(data).decode()
 
 
 _DURATION_PART = re.compile(r"([0-9]+)(ms|s|m|h)")

@@ -52,6 +52,9 @@ class Plan:
     apply: server-side apply with the operator's field manager, never forced over another's.
     create: in this order, created if absent, never changed. Where one turns out to exist already, somebody else was faster:
         nothing further of this plan may be done; observe again (its random parts belong together).
+    replace: Secrets that exist and get new content: a JSON merge patch of ``data`` and ``metadata.annotations``, with
+        ``metadata.resourceVersion`` as its precondition (a conflict means: observe again). Not an apply, which would give this
+        field manager the ownership of key material that later applies leave out.
     delete: must not exist; only objects that carry the operator's labels.
     pod_patches: merged into running pods.
     status: the whole desired status; written when it differs from the object's.
@@ -59,12 +62,13 @@ class Plan:
     requeue_after: seconds until something is due even if nothing happens; ``None``: nothing to wait for.
     poll_pods: a pod must confirm something: ask the pods' /status soon and decide again.
 
-    Order of execution: create, apply, delete, pod_patches, status, events.
+    Order of execution: create, apply, replace, delete, pod_patches, status, events.
     """
 
     status: Manifest
     apply: tuple[Manifest, ...] = ()
     create: tuple[Manifest, ...] = ()
+    replace: tuple[Manifest, ...] = ()
     delete: tuple[Ref, ...] = ()
     pod_patches: tuple[PodPatch, ...] = ()
     events: tuple[Event, ...] = ()

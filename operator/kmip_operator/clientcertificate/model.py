@@ -66,7 +66,7 @@ class Authority(ApiModel):
     pem: Pem | None = None
     """The authority's certificate (PEM)."""
     secret_ref: SecretKeyReference | None = None
-    """A Secret that holds the authority's certificate. Default key: ca.crt. No other key of it is read."""
+    """A Secret that holds the authority's certificate. Default key: tls.crt. No other key of it is read."""
     match: Match
     """What a certificate of the authority must say."""
 

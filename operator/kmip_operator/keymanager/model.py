@@ -198,6 +198,8 @@ class ConfirmedCredential(ApiModel):
     hmac: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """HMAC-SHA-256 of the credential under a random key of this KeyManager. Serving pods refuse to log in with any
     other."""
+    request: Annotated[str, Field(max_length=64)]
+    """What the Job was for: the specification, the Secret's version and the image, as a hash."""
 
 
 class ConfirmedCredentials(ApiModel):

@@ -125,6 +125,13 @@ class StorageType(StrEnum):
     POSTGRESQL = "PostgreSQL"
 
 
+class AccessMode(StrEnum):
+    """How a volume may be attached."""
+
+    READ_WRITE_ONCE = "ReadWriteOnce"
+    READ_WRITE_ONCE_POD = "ReadWriteOncePod"
+
+
 class Sqlite(ApiModel):
     """A database file on a volume of its own."""
 
@@ -139,6 +146,11 @@ class Sqlite(ApiModel):
                 "(!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
                 "storageClassName cannot be changed",
             ),
+            rule(
+                "has(self.accessMode) == has(oldSelf.accessMode) && "
+                "(!has(self.accessMode) || self.accessMode == oldSelf.accessMode)",
+                "accessMode cannot be changed",
+            ),
         )
     )
 
@@ -146,6 +158,9 @@ class Sqlite(ApiModel):
     """Size of the volume. Default: 1Gi; a key takes about 1 KiB."""
     storage_class_name: ObjectName | None = None
     """StorageClass of the volume. Default: the cluster's default. Network file systems are refused."""
+    access_mode: AccessMode | None = None
+    """ReadWriteOncePod keeps a second pod off the volume at the level of Kubernetes, where the StorageClass can. Default:
+    ReadWriteOnce. The database is locked against a second process in both cases."""
 
 
 class Postgresql(ApiModel):

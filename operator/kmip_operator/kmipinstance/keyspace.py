@@ -1,0 +1,80 @@
+"""The keyspace of an instance: whose keys they are, and what leads back to them when the instance is gone."""
+
+from __future__ import annotations
+
+from kmip_operator import naming
+from kmip_operator.conditions import Problem
+from kmip_operator.facts import ObjectMeta
+from kmip_operator.kmipinstance import pods
+from kmip_operator.kmipinstance.children import retained_labels
+from kmip_operator.kmipinstance.model import DeletionPolicy, KmipInstanceSpec
+from kmip_operator.kmipinstance.snapshot import KmipInstanceSnapshot
+from kmip_operator.plan import Manifest
+from kmip_operator.reasons import Reason
+
+
+def bound_keyspace(snapshot: KmipInstanceSnapshot) -> str | None:
+    """The keyspace an instance must have: its status says so, or what an instance of this name left behind does."""
+    known = (snapshot.object.get("status") or {}).get("keyspace")
+    if known:
+        return str(known)
+    left = [snapshot.authority.meta] if snapshot.authority else []
+    left += [snapshot.server.meta] if snapshot.server else []
+    left += snapshot.volume_claims
+    return next((found for meta in left if (found := meta.labels.get(naming.LABEL_KEYSPACE))), None)
+
+
+def keyspace(snapshot: KmipInstanceSnapshot) -> str | None:
+    """The bound keyspace, else the one that pods report, when they agree."""
+    bound = bound_keyspace(snapshot)
+    reported = pods.keyspaces(snapshot.pods)
+    return bound or (reported[0] if len(reported) == 1 else None)
+
+
+def mismatch(snapshot: KmipInstanceSnapshot) -> Problem | None:
+    """Pods that found other keys than the instance's."""
+    bound = bound_keyspace(snapshot)
+    others = [found for found in pods.keyspaces(snapshot.pods) if found != bound]
+    if bound is None and len(others) < 2:
+        return None
+    if not others:
+        return None
+    return Problem(
+        Reason.KEYSPACE_MISMATCH,
+        f"spec.storage: it holds keyspace {', '.join(others)}, but this instance's keyspace is {bound or 'another'}. Give the "
+        "storage that holds that one, or serve this storage by an instance of another name.",
+        stalled=True,
+    )
+
+
+def retained(snapshot: KmipInstanceSnapshot, spec: KmipInstanceSpec) -> tuple[Manifest, ...]:
+    """Labels of what outlives the instance; and, with consent, the references that make it go with the instance.
+
+    Each names the uid it was observed with, so that it is never made anew by this.
+    """
+    known = keyspace(snapshot)
+    confirmed = naming.annotations_of(snapshot.object).get(naming.ANNOTATION_CONFIRM_DELETE)
+    doomed = spec.deletion_policy is DeletionPolicy.DELETE and known is not None and confirmed == known
+    found = [("PersistentVolumeClaim", claim, "data") for claim in snapshot.volume_claims if not claim.deleting]
+    if snapshot.authority is not None:
+        found.append(("Secret", snapshot.authority.meta, "authority"))
+    if snapshot.server is not None:
+        found.append(("Secret", snapshot.server.meta, "server-certificate"))
+    return tuple(
+        _marks(snapshot.object, kind, meta, component, known, doomed=doomed) for kind, meta, component in found
+    )
+
+
+def _marks(
+    instance: Manifest, kind: str, meta: ObjectMeta, component: str, keyspace_id: str | None, *, doomed: bool
+) -> Manifest:
+    metadata: Manifest = {
+        "name": meta.name,
+        "namespace": instance["metadata"]["namespace"],
+        "uid": meta.uid,
+        "labels": retained_labels(instance, component, keyspace_id),
+    }
+    if doomed:
+        metadata["annotations"] = {naming.ANNOTATION_CONFIRM_DELETE: keyspace_id}
+        metadata["ownerReferences"] = [{**naming.owner_reference(instance), "controller": False}]
+    return {"apiVersion": "v1", "kind": kind, "metadata": metadata}
