@@ -109,15 +109,21 @@ def run_job(request_path: Path | None, request_json: str | None, result_file: Pa
     except ContractError as error:
         _log.error("request.unreadable", reason=str(error))
         sys.exit(EXIT_USAGE)
-    result = _run(lambda: job.run(request, deadline))
-    try:
-        line = job.write(result, result_file)
-    except OSError as error:
-        _log.error("result.unwritable", file=str(result_file), reason=error.strerror)
-        line = job.write(result, None)
+    result = job.fit(_run(lambda: job.run(request, deadline)))
+    line = job.line(result)
+    if result_file is not None:
+        _write_in_place(result_file, line)
     _log_result(result)
     click.echo(line, nl=False)
     _leave(0 if result.error is None else 1)
+
+
+def _write_in_place(path: Path, line: bytes) -> None:
+    """Write ``line`` without replacing the file: a termination log is a mount. Standard output has the result in any case."""
+    try:
+        path.write_bytes(line)
+    except OSError as error:
+        _log.error("result.unwritable", file=str(path), reason=error.strerror)
 
 
 def _log_result(result: RootKeyResult) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from kmip_contract.rootkey import (
     CustodyErrorKind,
@@ -23,7 +22,8 @@ from kmip_custody.providers.api import FoundKey, Options, RootKeyProvider
 MAX_RESULT = 4096
 """Bytes of a container's termination message."""
 
-_MAX_MESSAGE = 2048
+_MAX_MESSAGE = 500
+"""Characters of a message that is shortened: six bytes each at most (JSON), so it fits."""
 
 
 async def run(request: RootKeyRequest, deadline: float) -> RootKeyResult:
@@ -38,7 +38,7 @@ async def run(request: RootKeyRequest, deadline: float) -> RootKeyResult:
         )
         async with asyncio.timeout(deadline):
             confirmed = credential.hmac()
-            facts = await provider.probe()
+            facts = await (provider.probe() if request.action is RootKeyAction.PROBE else provider.open())
             root_key, created = await _act(request, provider)
             if root_key is not None:
                 facts = await provider.open()
@@ -56,26 +56,21 @@ async def run(request: RootKeyRequest, deadline: float) -> RootKeyResult:
     )
 
 
-def write(result: RootKeyResult, result_file: Path | None) -> bytes:
-    """``result`` as one line of at most 4096 bytes, also written to ``result_file`` (in place: it may be a mount).
+def fit(result: RootKeyResult) -> RootKeyResult:
+    """``result``, or one that says less, so that its line is at most 4096 bytes."""
+    if len(line(result)) <= MAX_RESULT:
+        return result
+    error = result.error or CustodyFailure(
+        kind=CustodyErrorKind.CONFIGURATION,
+        message=f"the result does not fit {MAX_RESULT} bytes: the root key has too many versions or too long an identifier",
+    )
+    short = error.model_copy(update={"message": error.message[:_MAX_MESSAGE]})
+    return RootKeyResult(action=result.action, error=short)
 
-    Raises:
-        OSError: ``result_file`` cannot be written.
-    """
-    line = _line(result)
-    if len(line) > MAX_RESULT and result.error is not None:
-        short = result.error.model_copy(update={"message": result.error.message[:_MAX_MESSAGE] + " …"})
-        line = _line(result.model_copy(update={"error": short, "facts": ProviderFacts()}))
-    if len(line) > MAX_RESULT:
-        error = CustodyFailure(
-            kind=CustodyErrorKind.CONFIGURATION,
-            message="the result does not fit 4096 bytes: the root key has too many versions",
-        )
-        line = _line(RootKeyResult(action=result.action, error=error))
-    if result_file is not None:
-        with result_file.open("wb") as file:
-            file.write(line)
-    return line
+
+def line(result: RootKeyResult) -> bytes:
+    """``result`` as one line."""
+    return result.model_dump_json(exclude_none=True).encode() + b"\n"
 
 
 async def _act(request: RootKeyRequest, provider: RootKeyProvider) -> tuple[RootKeyRef | None, bool]:
@@ -110,7 +105,3 @@ def _newest_active(found: tuple[FoundKey, ...]) -> FoundKey:
         f"the root key is in the key manager, but version {newest.key.version} ({newest.key.handle}) is "
         f"{newest.state.lower()}; enable it there",
     )
-
-
-def _line(result: RootKeyResult) -> bytes:
-    return result.model_dump_json(exclude_none=True).encode() + b"\n"

@@ -20,5 +20,6 @@ SECONDS = Histogram(
 LOGINS = Counter("kmip_custody_logins", "Log-ins to the token that reached it.", ("outcome",), registry=REGISTRY)
 PEERS_REFUSED = Counter("kmip_custody_peers_refused", "Connections of another uid, closed.", registry=REGISTRY)
 CONNECTIONS = Gauge("kmip_custody_connections", "Open connections.", registry=REGISTRY)
+IN_PROGRESS = Gauge("kmip_custody_requests_in_progress", "Requests not answered yet.", registry=REGISTRY)
 USABLE = Gauge("kmip_custody_root_key_usable", "1 if the last canary was wrapped and unwrapped.", registry=REGISTRY)
 HUNG = Gauge("kmip_custody_module_hung", "1 while a call into the module is past its deadline.", registry=REGISTRY)

@@ -52,7 +52,7 @@ class ModuleThread:
         self._scheduled = False
         self._call_started: float | None = None
         self._watch: asyncio.TimerHandle | None = None
-        self._closed = False
+        self.closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -68,7 +68,7 @@ class ModuleThread:
         Raises:
             CustodyError: the module hangs (DeadlineExceeded), or too much is waiting for it (Throttled).
         """
-        if self._closed:
+        if self.closed:
             raise CustodyError(CustodyErrorKind.UNAVAILABLE, "custody is shutting down")
         if self.hung_for:
             raise self._hung_error()
@@ -103,7 +103,7 @@ class ModuleThread:
 
     def close(self) -> None:
         """Let the thread end after what is queued. A hung call is not waited for."""
-        self._closed = True
+        self.closed = True
         self._queue.put(None)
         if self._watch is not None:
             self._watch.cancel()

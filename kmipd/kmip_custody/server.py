@@ -14,7 +14,7 @@ from kmip_contract.model import ContractError
 from kmip_custody import health
 from kmip_custody.connection import Connection
 from kmip_custody.listener import Listener
-from kmip_custody.metrics import HUNG, USABLE
+from kmip_custody.metrics import HUNG, IN_PROGRESS, USABLE
 from kmip_custody.providers import make_provider
 from kmip_custody.providers.api import Options
 from kmip_custody.rootkey import RootKey
@@ -55,6 +55,8 @@ class Server:
         self.connections: set[Connection] = set()
         self._last: CustodyDescription | None = None
         self._checking: asyncio.Task[CustodyDescription] | None = None
+        HUNG.set_function(lambda: bool(self._provider.hung_for))
+        IN_PROGRESS.set_function(lambda: sum(one.unanswered for one in self.connections))
         self._stop = asyncio.Event()
         self._look_now = asyncio.Event()
 
@@ -184,7 +186,6 @@ class Server:
         while True:
             await asyncio.sleep(min(0.25, self.config.call_deadline / 4))
             hung = self._provider.hung_for
-            HUNG.set(bool(hung))
             if bool(hung) != announced:
                 announced = bool(hung)
                 _log.error("module.hung" if hung else "module.answers_again", call_deadline=self.config.call_deadline)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,12 +25,15 @@ from kmip_contract.custody import (
     CustodyOutcome,
     CustodyRequest,
     CustodyResponse,
+    RootKeyState,
     WrapContext,
 )
 from kmip_contract.rootkey import CustodyFailure, RootKeyRequest, RootKeyResult
 
 KEYSPACE = UUID("0b5f5c0e-6a52-4f0c-9a57-2c7f1d2f8a11")
 Answer = bytes | CustodyFailure
+Serve = Callable[..., contextlib.AbstractAsyncContextManager["CustodyProcess"]]
+"""A fixture's function: configuration and further arguments → a process for a block."""
 
 
 def context(uid: str = "1", keyspace: UUID = KEYSPACE, generation: int = 1) -> WrapContext:
@@ -84,8 +87,9 @@ class CustodyClient:
 
     async def close(self) -> None:
         self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
         self._writer.close()
-        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+        with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()
 
     async def _keys(
@@ -107,6 +111,25 @@ class CustodyClient:
             for waiting in self._waiting.values():
                 if not waiting.done():
                     waiting.set_exception(ConnectionResetError("custody hung up"))
+
+
+async def until(check: Callable[[], Awaitable[bool]], within: float = 20.0) -> None:
+    """Wait until ``check`` holds; fail when it does not in time."""
+    async with asyncio.timeout(within):
+        while not await check():
+            await asyncio.sleep(0.02)
+
+
+async def until_state(client: CustodyClient, state: RootKeyState, within: float = 20.0) -> CustodyDescription:
+    """Wait until DESCRIBE answers ``state``."""
+    last: list[CustodyDescription] = []
+
+    async def check() -> bool:
+        last[:] = [await client.describe()]
+        return last[0].state is state
+
+    await until(check, within)
+    return last[0]
 
 
 def _split(outcomes: Sequence[CustodyOutcome], body: bytes) -> Iterator[Answer]:
@@ -144,6 +167,7 @@ class CustodyProcess:
         self._environment = {**os.environ, **(environment or {})}
         self._arguments = arguments
         self.config_path.write_bytes(config.to_json())
+        self._clients: list[CustodyClient] = []
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -176,6 +200,11 @@ class CustodyProcess:
         assert self.process is not None
         return await asyncio.to_thread(self.process.wait, within)
 
+    async def hang_up(self) -> None:
+        """Close every connection made here."""
+        for client in self._clients:
+            await client.close()
+
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         """The log's events, or those called ``name``."""
         events = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
@@ -186,7 +215,8 @@ class CustodyProcess:
         async with asyncio.timeout(within):
             while True:
                 with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-                    return await CustodyClient.connect(self.config.socket)
+                    self._clients.append(await CustodyClient.connect(self.config.socket))
+                    return self._clients[-1]
                 assert self.process is not None
                 assert self.process.poll() is None, self.log.read_text()
                 await asyncio.sleep(0.02)
@@ -216,6 +246,7 @@ async def serving(
     finally:
         if process.process is not None and process.process.poll() is None:
             process.kill()
+        await process.hang_up()
 
 
 def _get(url: str) -> tuple[int, str]:

@@ -105,7 +105,7 @@ class Pkcs11Provider:
 
     async def close(self) -> None:
         """See the protocol; a hung module is left alone."""
-        if not self._thread.hung_for:
+        if not self._thread.hung_for and not self._thread.closed:
             await self._thread.call(self._token.close)
         self._thread.close()
 
@@ -154,10 +154,9 @@ class Pkcs11Provider:
         failure: CustodyError | None = None
         for profile in self._token.profiles:
             try:
-                self._prove(
-                    self._token.retrying("making a key of the session", lambda p=profile: self._token.temporary(p)),  # type: ignore[misc]
-                    profile,
-                )
+                objects = self._token.temporary(profile)
+                if objects is not None:
+                    self._prove(objects, profile)
             except CustodyError as error:
                 if error.kind is not CustodyErrorKind.ROOT_KEY_UNSUITABLE:
                     raise

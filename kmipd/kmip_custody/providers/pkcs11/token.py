@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from pkcs11 import KeyType, PKCS11Error, Session, Token
@@ -252,8 +252,14 @@ class LoggedInToken:
             "check that this is the right token and that this user may see the key",
         )
 
-    def temporary(self, profile: Profile) -> KeyObjects:
-        """Keys of this session alone, for a self-test before there is a root key; they vanish with it."""
+    def temporary(self, profile: Profile) -> KeyObjects | None:
+        """Keys of this session alone, for a test before there is a root key; ``None`` if this user may not make any."""
         session = self.session()
-        aes: Any = keys.generate_aes(session, b"", "", 256, profile, store=False)
-        return KeyObjects(aes, keys.generate_mac(session, b"", "", store=False) if profile.needs_mac else None)
+        try:
+            aes = keys.generate_aes(session, b"", "", 256, profile, store=False)
+            return KeyObjects(aes, keys.generate_mac(session, b"", "", store=False) if profile.needs_mac else None)
+        except PKCS11Error as error:
+            if connection_lost(error):
+                raise classify(error, "making a key of the session") from None
+            _log.info("mechanism.not_proved", mechanism=profile.name, answer=type(error).__name__)
+            return None
