@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kind.native import controlplane, hostpackages, pki
-from kind.native.build import ensure_binaries
+from kind.native.builder import ensure_binaries
 from kind.native.components import ControlPlane
 from kind.native.pins import API_TOOLS
 from kind.native.processes import Process, kill
@@ -105,7 +105,7 @@ def start(state: State, progress: Progress, *, tied: bool = False) -> ApiServer:
             controlplane.write_files(plane, state)
             started.append(controlplane.start(plane, state, "apiserver", tied=tied))
             with progress.step(f"API server on {plane.server}"):
-                controlplane.wait_ready(state, started[-1])
+                controlplane.wait_ready(state, started[-1]).close()
         except BaseException as error:
             kill(started)
             if not isinstance(error, controlplane.ControlPlaneError) or attempt == ATTEMPTS - 1:

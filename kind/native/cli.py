@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kind.native import apiserver, cgroups, cluster, controlplane, host, node, teardown
 from kind.native.agent.main import supervise
-from kind.native.build import BuildError, ensure_binaries, prune
+from kind.native.builder import BuildError, ensure_binaries, prune
 from kind.native.cluster import ClusterError
 from kind.native.controlplane import ControlPlaneError
 from kind.native.host import HostError

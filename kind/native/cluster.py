@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kind.native import cgroups, controlplane, host, hostpackages, manifests, node, pki
 from kind.native.agent.main import spawn_agent
-from kind.native.build import ensure_binaries
+from kind.native.builder import ensure_binaries
 from kind.native.components import ControlPlane
 from kind.native.images import ensure_images
 from kind.native.kube import Client

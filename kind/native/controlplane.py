@@ -115,11 +115,11 @@ def wait_ready(state: State, process: Process, within: float = READY_WITHIN) -> 
             client.get("/api/v1/namespaces/kube-system")
         except (ApiError, OSError, http.client.HTTPException) as error:
             log = state.logs / "apiserver.log"
-            if not process.alive():
-                message = f"the API server ended: see {log}"
-                raise ControlPlaneError(message) from error
-            if time.monotonic() > deadline:
-                message = f"the API server is not ready after {within:.0f} s ({error}): see {log}"
+            ended = not process.alive()
+            if ended or time.monotonic() > deadline:
+                client.close()
+                what = "ended" if ended else f"is not ready after {within:.0f} s ({error})"
+                message = f"the API server {what}: see {log}"
                 raise ControlPlaneError(message) from error
             time.sleep(0.05)
         else:
@@ -147,7 +147,7 @@ def restart(state: State, part: str, cgroups: Iterable[Path] = ()) -> None:
     if api is None:
         message = f"the API server of {state.name!r} does not run: `restart apiserver`"
         raise StateError(message)
-    wait_ready(state, api)
+    wait_ready(state, api).close()
     if not started.alive():
         message = f"{part} ended: see {state.logs / part}.log"
         raise ControlPlaneError(message)

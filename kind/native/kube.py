@@ -142,6 +142,10 @@ class Client:
         finally:
             connection.close()
 
+    def close(self) -> None:
+        """Close the calling thread's connection."""
+        self._drop()
+
     def _open(self) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(self._host, self._port, context=self._context, timeout=REQUEST_TIMEOUT)
 
