@@ -62,7 +62,10 @@ class CustodyChild:
             await self._process.wait()
 
     async def _spawn(self) -> Process:
-        return await asyncio.create_subprocess_exec(*self._command, stdin=asyncio.subprocess.DEVNULL)
+        # In a session of its own: a terminal's interrupt is for kmipd, which still needs custody while it drains.
+        return await asyncio.create_subprocess_exec(
+            *self._command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+        )
 
     async def _keep(self, process: Process) -> None:
         loop = asyncio.get_running_loop()
