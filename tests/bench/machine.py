@@ -54,16 +54,3 @@ def resident_mb(pid: int) -> float:
                 if line.startswith("Pss:"):
                     total += int(line.split()[1])
     return total / 1024
-
-
-def foreign_load(before: list[int], after: list[int], own: float, seconds: float) -> float:
-    """Busy cores that were not ours, from two :func:`busy_ticks`."""
-    return max(0.0, (after[0] - before[0]) / _TICK - own) / seconds
-
-
-def busy_ticks() -> list[int]:
-    """Ticks that all cores spent busy (index 0), stolen time left out."""
-    user, nice, system, _idle, _iowait, irq, softirq, *_ = map(
-        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    )
-    return [user + nice + system + irq + softirq]

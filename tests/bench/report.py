@@ -14,12 +14,9 @@ Samples = Mapping[tuple[str, str], list[Sample]]
 
 def print_report(rows: Sequence[Row], samples: Samples, memory: Mapping[str, tuple[float, float]]) -> int:
     """Print medians, ratios of paired rounds, and bars; returns 1 if a bar is missed or an answer was wrong, else 0."""
-    print(
-        f"\nPython {platform.python_version()}, {ssl.OPENSSL_VERSION}; P-256; server on core 0, client on core 1; medians of rounds"
-    )
-    print(
-        "operations per second; p50 / p99 in ms; µs of server CPU per operation; ratio kmipd : PyKMIP [least, greatest round]\n"
-    )
+    print(f"\nPython {platform.python_version()}, {ssl.OPENSSL_VERSION}; P-256; server on core 0, client on core 1")
+    print("operations per second, p50 / p99 in ms, µs of server CPU per operation: medians of the rounds")
+    print("ratio kmipd : PyKMIP, of paired rounds: median [least, greatest]\n")
     header = (
         "row",
         "PyKMIP/s",
@@ -64,14 +61,11 @@ def _line(row: Row, samples: Samples) -> tuple[Sequence[str], bool]:
     verdict = "" if not bar or ratio is None else ("ok" if good else "MISSED")
     line = (
         row.title,
-        *(f"{_median(found[name], 'rate'):,.1f}" if found[name] else "–" for name in ("pykmip", "kmipd", "bare")),
-        f"{ratio:.1f} [{min(ratios):.1f}, {max(ratios):.1f}]" if ratio is not None else "–",
+        *(_rate(found[name]) for name in ("pykmip", "kmipd", "bare")),
+        f"{ratio:.1f} [{min(ratios):.1f}, {max(ratios):.1f}]" if ratio is not None else "-",
         bar,
-        *(
-            f"{_median(found[name], 'p50'):.2f} / {_median(found[name], 'p99'):.2f}" if found[name] else "–"
-            for name in ("pykmip", "kmipd")
-        ),
-        f"{_median(found['kmipd'], 'cpu_us'):.0f}" if found["kmipd"] else "–",
+        *(_latencies(found[name]) for name in ("pykmip", "kmipd")),
+        f"{_median(found['kmipd'], 'cpu_us'):.0f}" if found["kmipd"] else "-",
         verdict,
     )
     return line, good
@@ -83,14 +77,22 @@ def _print_versions(samples: Samples) -> bool:
     if not old or not new:
         return False
     ratio = _median(new, "p50") / _median(old, "p50")
-    print(
-        f"connect + Get, one client, p50: TLS 1.3 takes {ratio:.2f} × TLS 1.2 (bar ≤ 1.3): {'ok' if ratio <= 1.3 else 'MISSED'}"
-    )
+    verdict = "ok" if ratio <= 1.3 else "MISSED"
+    print(f"connect + Get, one client, p50: TLS 1.3 takes {ratio:.2f} of TLS 1.2's time (bar ≤ 1.3): {verdict}")
     return ratio > 1.3
 
 
+def _rate(samples: Sequence[Sample]) -> str:
+    return f"{_median(samples, 'rate'):,.1f}" if samples else "-"
+
+
+def _latencies(samples: Sequence[Sample]) -> str:
+    return f"{_median(samples, 'p50'):.2f} / {_median(samples, 'p99'):.2f}" if samples else "-"
+
+
 def _median(samples: Sequence[Sample], field: str) -> float:
-    return median(getattr(sample, field) for sample in samples)
+    value: float = median(getattr(sample, field) for sample in samples)
+    return value
 
 
 def _print_table(lines: Sequence[Sequence[str]]) -> None:
