@@ -48,10 +48,9 @@ HANDLERS: Final[dict[int, Handler]] = {
     for operation, function in _FUNCTIONS.items()
 }
 
+_NAMES: Final = {int(operation): operation.name for operation in Operation}
+
 
 def name_of(operation: int) -> str:
     """An operation's name for people, also when it is none."""
-    try:
-        return Operation(operation).name
-    except ValueError:
-        return f"0x{operation:08x}"
+    return _NAMES.get(operation) or f"0x{operation:08x}"

@@ -14,7 +14,9 @@ from kmipd.operations.api import AuditEvent, Client, Reply, ServerInformation
 from kmipd.operations.context import Context, Services
 from kmipd.operations.discovery import is_supported
 from kmipd.operations.dispatch import HANDLERS, Handler, name_of
+from kmipd.operations.get import fetch
 from kmipd.operations.groups import GroupRotation
+from kmipd.operations.plans import GetPlan, Plans, assemble, identifier_of, item_length
 from kmipd.operations.reasons import reason_for
 from kmipd.storage.api import Storage, StorageError, StorageUnavailable
 from kmipd.wire import tags
@@ -22,6 +24,7 @@ from kmipd.wire.enums import BatchErrorContinuationOption, Operation, ResultReas
 from kmipd.wire.messages import (
     MessageError,
     Request,
+    RequestHeader,
     RequestItem,
     decode_request,
     encode_failure,
@@ -34,6 +37,9 @@ from kmipd.wire.versions import SUPPORTED, text_of
 
 _log = logging.getLogger(__name__)
 
+_GET = "Get"
+_SUCCESS = "Success"
+_FAILED = "OperationFailed"
 _CRITICAL = tags.CRITICALITY_INDICATOR << 8 | 6
 _ENVELOPE = 104
 """Bytes of a response message around its batch items, at most (a client correlation value comes on top)."""
@@ -53,6 +59,7 @@ class Engine:
         server_information: ServerInformation | None = None,
     ) -> None:
         self._services = Services(storage, keys, server_information or ServerInformation(), GroupRotation())
+        self._plans = Plans()
         self._audit = audit
         self._clock = clock
         self._batch_items = (limits or Limits()).batch_items
@@ -64,12 +71,18 @@ class Engine:
         """
         started = time.perf_counter_ns()
         now = int(self._clock())
+        plan = self._plans.find(message)
+        if plan is not None and _GET in client.operations:
+            uid = identifier_of(message)
+            if uid is not None:
+                return Reply(await self._serve_planned(plan, message, uid, client, now, started), close=False)
         try:
             request = decode_request(message)
         except MessageError as error:
             return self._refuse(error, client, now, started, close=True)
         try:
             self._check(request)
+            self._plans.learn(request, _room(request.header))
             return Reply(await self._serve(request, client, now), close=False)
         except MessageError as error:
             return self._refuse(
@@ -104,7 +117,7 @@ class Engine:
             AuditEvent(
                 "" if operation is None else name_of(operation),
                 (),
-                "OperationFailed",
+                _FAILED,
                 reason.name,
                 text,
                 f"{error.major}.{error.minor}" if error.major else "",
@@ -145,53 +158,90 @@ class Engine:
         if header.error_continuation == BatchErrorContinuationOption.Undo:
             raise refuse("batches are not undone by this server", ResultReason.FeatureNotSupported)
 
+    async def _serve_planned(
+        self, plan: GetPlan, message: bytes, uid: str, client: Client, now: int, started: int
+    ) -> bytes:
+        """A Get known by its bytes: no decoding, one lookup, one answer."""
+        context = Context(self._services, client, plan.version, now, uid, [uid])
+        failure: OperationFailed
+        try:
+            stored, structure = await fetch(context, uid)
+            if plan.room is None or item_length(plan, structure) <= plan.room:
+                answer = assemble(plan, message, now, stored.object_type, structure)
+                self._audit(
+                    AuditEvent(
+                        _GET,
+                        (uid,),
+                        _SUCCESS,
+                        "",
+                        "",
+                        plan.version_text,
+                        client,
+                        (time.perf_counter_ns() - started) // 1000,
+                        plan.request.header.client_correlation_value,
+                    )
+                )
+                return answer
+            failure = _too_large()
+        except OperationFailed as error:
+            failure = error
+        except Exception as error:
+            failure = _explain(error)
+        header = plan.request.header
+        item = self._conclude(header, plan.request.items[0], context, started, failure)
+        return encode_response(header.major, header.minor, now, [item], header.client_correlation_value)
+
     async def _serve(self, request: Request, client: Client, now: int) -> bytes:
         header = request.header
         context = Context(self._services, client, header.version, now)
-        limit = header.maximum_response_size
-        room = None if limit is None else limit - _ENVELOPE - len(header.client_correlation_value)
+        room = _room(header)
         goes_on = header.error_continuation == BatchErrorContinuationOption.Continue
-        version = text_of(header.version)
         answers: list[bytes] = []
         for item in request.items:
             started = time.perf_counter_ns()
             context.uids = []
-            reason = message = ""
             answer = b""
             failure: OperationFailed | None = None
             try:
                 answer = await self._run(request, item, context)
                 if room is not None and len(answer) > room:
-                    raise OperationFailed(
-                        ResultReason.ResponseTooLarge, "the response is larger than the client accepts"
-                    )
+                    failure = _too_large()
             except OperationFailed as error:
                 failure = error
             except Exception as error:
                 failure = _explain(error)
-            if failure is not None:
-                told = reason_for(header.version, failure.reason)
-                reason, message = told.name, str(failure)
-                answer = encode_failure(item.operation, item.unique_batch_item_id, told, message)
-            answers.append(answer)
+            answers.append(self._conclude(header, item, context, started, failure) or answer)
             if room is not None:
-                room -= len(answer)
-            self._audit(
-                AuditEvent(
-                    name_of(item.operation),
-                    tuple(context.uids),
-                    "OperationFailed" if failure is not None else "Success",
-                    reason,
-                    message,
-                    version,
-                    client,
-                    (time.perf_counter_ns() - started) // 1000,
-                    header.client_correlation_value,
-                )
-            )
+                room -= len(answers[-1])
             if failure is not None and not goes_on:
                 break
-        return encode_response(header.major, header.minor, now, answers)
+        return encode_response(header.major, header.minor, now, answers, header.client_correlation_value)
+
+    def _conclude(
+        self, header: RequestHeader, item: RequestItem, context: Context, started: int, failure: OperationFailed | None
+    ) -> bytes:
+        """Audit a batch item; its answer if it failed, else nothing."""
+        answer = b""
+        reason = message = ""
+        status = _SUCCESS
+        if failure is not None:
+            told = reason_for(header.version, failure.reason)
+            status, reason, message = _FAILED, told.name, str(failure)
+            answer = encode_failure(item.operation, item.unique_batch_item_id, told, message)
+        self._audit(
+            AuditEvent(
+                name_of(item.operation),
+                tuple(context.uids),
+                status,
+                reason,
+                message,
+                text_of(header.version),
+                context.client,
+                (time.perf_counter_ns() - started) // 1000,
+                header.client_correlation_value,
+            )
+        )
+        return answer
 
     async def _run(self, request: Request, item: RequestItem, context: Context) -> bytes:
         """One batch item: permitted, decoded, run, encoded.
@@ -212,6 +262,16 @@ class Engine:
         return encode_success(
             item.operation, item.unique_batch_item_id, handler.response.encode(context.version, response)
         )
+
+
+def _room(header: RequestHeader) -> int | None:
+    """Bytes that the client's Maximum Response Size leaves for batch items."""
+    limit = header.maximum_response_size
+    return None if limit is None else limit - _ENVELOPE - len(header.client_correlation_value)
+
+
+def _too_large() -> OperationFailed:
+    return OperationFailed(ResultReason.ResponseTooLarge, "the response is larger than the client accepts")
 
 
 def _check_permission(handler: Handler, client: Client) -> None:
