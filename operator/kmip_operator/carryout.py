@@ -28,6 +28,7 @@ class Done:
     created: list[str] = field(default_factory=list)
     applied: list[Applied] = field(default_factory=list)
     conflicts: list[Applied] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     pods: list[str] = field(default_factory=list)
     status: bool = False
@@ -35,7 +36,7 @@ class Done:
     @property
     def anything(self) -> bool:
         """Whether something was written."""
-        return bool(self.created or self.applied or self.deleted or self.pods or self.status)
+        return bool(self.created or self.applied or self.replaced or self.deleted or self.pods or self.status)
 
     def log_fields(self) -> dict[str, Any]:
         """For the one log line of this decision: names and field paths, never values."""
@@ -45,6 +46,7 @@ class Done:
             "applied": [f"{_title(item)} {item.outcome}" for item in self.applied],
             "fields": sorted({path for item in changed for path in item.fields})[:10],
             "conflicts": [f"{_title(item)}: {item.owner}" for item in self.conflicts],
+            "replaced": self.replaced,
             "deleted": self.deleted,
             "pods": self.pods,
         }
@@ -86,6 +88,8 @@ class CarryOut:
     async def _children(self, regarding: Manifest, plan: Plan, done: Done) -> None:
         for manifest in plan.apply:
             await self._apply(regarding, manifest, done)
+        for manifest in plan.replace:
+            await self._replace(manifest, done)
         for ref in plan.delete:
             await self._delete(ref, done)
         for patch in plan.pod_patches:
@@ -109,6 +113,21 @@ class CarryOut:
             )
             note = f"{_title(applied)} {what}; put back as the specification says."
             await self._recorder.post(regarding, kind="Normal", reason=Reason.DRIFT_CORRECTED, note=note)
+
+    async def _replace(self, manifest: Manifest, done: Done) -> None:
+        """New content for an existing object, only onto the version that was decided about."""
+        resource = resource_of(manifest["apiVersion"], manifest["kind"])
+        metadata = manifest["metadata"]
+        patch = {
+            "metadata": {
+                "resourceVersion": metadata["resourceVersion"],
+                "annotations": metadata.get("annotations") or {},
+            },
+            "data": manifest["data"],
+        }
+        replaced = await self._client.merge(resource, metadata["namespace"], metadata["name"], patch)
+        self._caches.learn(resource, replaced)
+        done.replaced.append(f"{resource.kind}/{metadata['name']}")
 
     async def _delete(self, ref: Ref, done: Done) -> None:
         resource = resource_of(ref.api_version, ref.kind)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable
 
 from kubernetes.aio.client.configuration import Configuration
 
@@ -23,18 +22,22 @@ from kmip_operator.kube.events import EventRecorder
 from kmip_operator.kube.metadata_watch import SecretMeta, SecretWatch
 from kmip_operator.kube.pods import StatusClient
 from kmip_operator.kube.queue import WorkQueue
-from kmip_operator.kube.resources import KINDS, KMIP_INSTANCES, PODS, Resource
+from kmip_operator.kube.resources import (
+    KINDS,
+    KMIP_INSTANCES,
+    PODS,
+    Resource,
+)
 from kmip_operator.kube.secret_texts import SecretTexts
 from kmip_operator.metrics import Metrics
 from kmip_operator.observing import Sources
 from kmip_operator.polling import Poller
-from kmip_operator.reconciler import Reconciler, Rounds
+from kmip_operator.reconciler import Reconciler
+from kmip_operator.rounds import rounds
 from kmip_operator.routing import Router
 from kmip_operator.settings import Settings
 
 _log = logging.getLogger(__name__)
-
-Snapshot = TypeVar("Snapshot")
 
 FIRST_CENSUS_GRACE = 60.0
 """Seconds for kopf to deliver everything at the start; 10,000 objects take a few."""
@@ -63,7 +66,7 @@ class Leader:
         recorder = EventRecorder(client, settings.identity, time.monotonic)
         carry_out = CarryOut(client, self.caches, self._applier, recorder)
         sources = Sources(client, self.caches, self._texts, answers, settings.images)
-        reconciler = Reconciler(_rounds(sources), self.caches, carry_out, self._poller, metrics)
+        reconciler = Reconciler(rounds(sources), self.caches, carry_out, self._poller, metrics)
         self.queue: WorkQueue[Key] = WorkQueue(reconciler, workers=settings.workers, observer=metrics)
         health.oldest = self.queue.oldest
 
@@ -120,10 +123,7 @@ class Leader:
             await watch.listed()
         started = time.monotonic()
         while missing := await self._take(census, FIRST_CENSUS_GRACE):
-            _log.warning(
-                "caches incomplete",
-                extra={"missing": [f"{item.resource.plural}/{item.name.name}" for item in missing[:5]]},
-            )
+            _log.warning("caches incomplete", extra={"missing": len(missing), "first": str(missing[0])})
         self._health.synced = True
         _log.info("caches complete", extra={"seconds": round(time.monotonic() - started, 3)})
         for key in self._router.everything():
@@ -214,16 +214,6 @@ class Leader:
         self.queue.add(instance)
         for key in self._router.certificates_of(instance.namespace, instance.name):
             self.queue.add(key)
-
-
-def _rounds(sources: Sources) -> dict[str, Rounds[object]]:
-    def bound(observe: Callable[[Sources, Manifest], Awaitable[Snapshot]]) -> Callable[[Manifest], Awaitable[Snapshot]]:
-        async def call(manifest: Manifest) -> Snapshot:
-            return await observe(sources, manifest)
-
-        return call
-
-    raise NotImplementedError(bound)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

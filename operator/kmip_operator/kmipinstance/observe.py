@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -10,6 +11,7 @@ from kmip_operator import naming
 from kmip_operator.keymanager.children import credential_check_name
 from kmip_operator.keymanager.observe import referred
 from kmip_operator.kmipinstance import children
+from kmip_operator.kmipinstance.prepare import wants_authority_key
 from kmip_operator.kmipinstance.snapshot import Authority, CertificateInput, KmipInstanceSnapshot, ServerLeaf
 from kmip_operator.kube.cache import BY_INSTANCE
 from kmip_operator.kube.resources import (
@@ -39,19 +41,18 @@ async def observe(sources: Sources, manifest: Manifest) -> KmipInstanceSnapshot:
     root_key = sources.named(ROOT_KEYS, namespace, manifest["spec"].get("rootKeyRef"))
     key_manager = sources.named(KEY_MANAGERS, namespace, root_key["spec"].get("keyManagerRef")) if root_key else None
     label = naming.label_value(name)
-    server = await _server(sources, manifest)
     control = (children.control_name(manifest), children.control_client_name(manifest))
     certificates = caches.stores[CLIENT_CERTIFICATES].indexed(BY_INSTANCE, namespace, name)
     allowlist = children.allowlist_name(manifest)
-    return KmipInstanceSnapshot(
+    snapshot = KmipInstanceSnapshot(
         object=manifest,
         images=sources.images,
         root_key=root_key,
         key_manager=key_manager,
         certificates=tuple([CertificateInput(item, await sources.certificate(item)) for item in certificates]),
         secrets=await sources.secrets(namespace, _users_secrets(manifest, key_manager)),
-        authority=await _authority(sources, manifest, server),
-        server=server,
+        authority=await _authority(sources, manifest),
+        server=await _server(sources, manifest),
         control=await sources.secrets(namespace, control),
         allowlist=await sources.allowlist(namespace, allowlist),
         allowlist_changed=await _published(sources, namespace, allowlist),
@@ -64,6 +65,7 @@ async def observe(sources: Sources, manifest: Manifest) -> KmipInstanceSnapshot:
         pods=sources.pods(namespace, name),
         nodes=tuple(node_facts(node) for node in caches.stores[NODES].all()) if caches.has_nodes else None,
     )
+    return await _with_authority_key(sources, snapshot)
 
 
 def _users_secrets(manifest: Manifest, key_manager: Manifest | None) -> tuple[str, ...]:
@@ -84,23 +86,21 @@ async def _server(sources: Sources, manifest: Manifest) -> ServerLeaf | None:
     return ServerLeaf(meta, await sources.texts.text(namespace, name, "tls.crt") or "")
 
 
-async def _authority(sources: Sources, manifest: Manifest, server: ServerLeaf | None) -> Authority | None:
-    """The CA; its key is read only when a leaf must be issued now."""
+async def _authority(sources: Sources, manifest: Manifest) -> Authority | None:
     namespace, name = manifest["metadata"]["namespace"], children.authority_name(manifest)
     meta = (await sources.secrets(namespace, (name,))).get(name)
     if meta is None:
         return None
-    certificate = await sources.texts.text(namespace, name, "ca.crt") or ""
-    key: bytes | None = None
-    if server is None or _renewal_asked(manifest, server):
-        found = await sources.texts.secret_bytes(namespace, name, "ca.key")
-        key = found[0] if found is not None else None
-    return Authority(meta, certificate, key)
+    return Authority(meta, await sources.texts.text(namespace, name, "ca.crt") or "")
 
 
-def _renewal_asked(manifest: Manifest, server: ServerLeaf) -> bool:
-    asked = naming.annotations_of(manifest).get(naming.ANNOTATION_RENEW_SERVER)
-    return asked is not None and server.meta.annotations.get(naming.ANNOTATION_RENEWED_FOR) != asked
+async def _with_authority_key(sources: Sources, snapshot: KmipInstanceSnapshot) -> KmipInstanceSnapshot:
+    """The CA's key is read only when a leaf must be signed now."""
+    if snapshot.authority is None or not wants_authority_key(snapshot):
+        return snapshot
+    namespace = snapshot.object["metadata"]["namespace"]
+    found = await sources.texts.secret_bytes(namespace, snapshot.authority.meta.name, "ca.key")
+    return replace(snapshot, authority=replace(snapshot.authority, key=found[0])) if found else snapshot
 
 
 async def _published(sources: Sources, namespace: str, allowlist: str) -> datetime | None:
