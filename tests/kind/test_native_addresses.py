@@ -1,6 +1,6 @@
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kind.native.agent.addresses import assign, key_of, next_hops, ready_nodes, wanted
@@ -37,6 +37,7 @@ services = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(services)
 def test_assignment_is_unique_in_the_pool_complete_and_stable(listed: list[dict[str, Any]]) -> None:
     given_addresses = assign(listed, POOL)

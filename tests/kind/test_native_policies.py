@@ -2,7 +2,7 @@ import ipaddress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kind.native.agent.policies import MAIN, Pod, block_networks, rulesets
@@ -120,6 +120,7 @@ networks = st.tuples(st.integers(0, 2**32 - 1), st.integers(8, 32)).map(
 )
 
 
+@settings(deadline=None)
 @given(networks, st.lists(networks, max_size=3), st.integers(0, 2**32 - 1))
 def test_block_networks_hold_exactly_the_addresses_that_are_not_excepted(
     cidr: str, exceptions: list[str], number: int

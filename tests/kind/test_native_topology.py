@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kind.native import manifests
@@ -15,6 +15,7 @@ def test_default_topology_is_two_regions_and_three_zones() -> None:
     assert places == [("eu-de", "eu-de-1"), ("eu-de", "eu-de-2"), ("eu-nl", "eu-nl-1")]
 
 
+@settings(deadline=None)
 @given(st.integers(0, SLOTS - 1), st.integers(1, MAX_NODES))
 def test_every_address_is_used_once_and_lies_in_its_network(slot: int, count: int) -> None:
     topology = Topology(slot, default_nodes(count))
