@@ -37,7 +37,8 @@ def compile_modules(trees: Sequence[Path], tree: Path, folders: Iterable[str]) -
     if loader is None:
         raise ImageError("no layer holds the dynamic loader")
     libraries = ":".join(str(one / f"usr/lib/{machine}-linux-gnu") for one in trees)
-    argv = [str(loader), "--library-path", libraries, str(interpreter), "-S", "-m", "compileall", "-q"]
+    argv = [str(loader), "--library-path", libraries, str(interpreter), "-S", "-B", "-m", "compileall", "-q", "-f"]
+    # -B: what this run imports must not be written as a side effect, with this machine's paths in it.
     argv += ["--invalidation-mode", "unchecked-hash", "-s", str(tree), "-p", "/"]
     environment = {"PYTHONHOME": str(interpreter.parents[1]), "PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
     run([*argv, *(str(tree / folder) for folder in folders)], environment)

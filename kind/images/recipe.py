@@ -74,16 +74,17 @@ _DEBIAN_LAYERS = (
             libexpat1 libffi8 liblzma5 libsqlite3-0 libuuid1 media-types
             """
         ),
-        # Modules for terminals, Berkeley DB, the test-suite's helpers and the documentation's index have no use here.
+        # A hook for crash reports, and modules for terminals, Berkeley DB and CPython's own tests, have no use here.
         _DEBIAN_DROP.plus(
             drop=words(
                 f"""
+                etc/python{PYTHON}/* usr/lib/python{PYTHON}/sitecustomize.py
                 usr/lib/python{PYTHON}/*/_curses*.so usr/lib/python{PYTHON}/*/readline*.so
                 usr/lib/python{PYTHON}/*/_dbm*.so usr/lib/python{PYTHON}/pydoc_data/*
-                usr/lib/python{PYTHON}/*/_test*.so
-                usr/lib/python{PYTHON}/*/_xx*.so usr/lib/python{PYTHON}/*/xx*.so
-                usr/lib/python{PYTHON}/curses/* usr/lib/python{PYTHON}/turtle.py
-                usr/lib/python{PYTHON}/__phello__/* usr/lib/python{PYTHON}/*/_ctypes_test*.so
+                usr/lib/python{PYTHON}/*/_test*.so usr/lib/python{PYTHON}/*/_xx*.so
+                usr/lib/python{PYTHON}/*/xx*.so usr/lib/python{PYTHON}/curses/*
+                usr/lib/python{PYTHON}/turtle.py usr/lib/python{PYTHON}/__phello__/*
+                usr/lib/python{PYTHON}/*/_ctypes_test*.so
                 """
             ),
         ),
