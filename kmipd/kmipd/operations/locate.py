@@ -28,6 +28,7 @@ _COLUMNS: Final = {
     "Cryptographic Algorithm": "algorithm",
     "Cryptographic Length": "length",
 }
+_MASK: Final = "usage_mask"
 
 
 @dataclass(slots=True)
@@ -64,6 +65,8 @@ class Search:
         elif column is not None:
             self.impossible |= self.columns.get(column, value) != value
             self.columns[column] = value
+        elif name == "Cryptographic Usage Mask":
+            self.columns[_MASK] = self.columns.get(_MASK, 0) | value
         else:
             if name == "Object Group":
                 self.group = value
@@ -86,8 +89,6 @@ class Search:
         if rule is not None and rule.type == ItemType.DATE_TIME:
             bounds = [attribute.value for attribute in wanted]
             return any(min(bounds) <= instance.value <= max(bounds) for instance in present)
-        if name == "Cryptographic Usage Mask":
-            return all(attribute.value & managed.usage_mask == attribute.value for attribute in wanted)
         return all(
             any(
                 instance.type == attribute.type and covers(attribute.value, instance.value, attribute.type)
@@ -119,6 +120,7 @@ def _query(search: Search, entry: IndexEntry, *, alone: bool = False, state: int
         state=state,
         algorithm=search.columns.get("algorithm"),
         length=search.columns.get("length"),
+        usage_mask=search.columns.get(_MASK),
         initial_date_from=min(bounds, default=None),
         initial_date_to=max(bounds, default=None),
     )
@@ -154,8 +156,10 @@ async def _one(context: Context, search: Search, mask: int, offset: int, limit: 
         return [], 0
     managed = from_stored(stored)
     columns = {"object_type": managed.object_type, "algorithm": managed.algorithm, "length": managed.length}
+    bits = search.columns.pop(_MASK, 0)
     found = (
         bool(mask & (DESTROYED if managed.destroyed else ONLINE))
+        and managed.usage_mask & bits == bits
         and all(columns[name] == value for name, value in search.columns.items())
         and search.matches(managed, context)
         and all(entry in _entries(managed) for entry in search.entries)
