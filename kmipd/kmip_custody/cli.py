@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from importlib import import_module
@@ -109,13 +110,28 @@ def run_job(request_path: Path | None, request_json: str | None, result_file: Pa
     except ContractError as error:
         _log.error("request.unreadable", reason=str(error))
         sys.exit(EXIT_USAGE)
-    result = job.fit(_run(lambda: job.run(request, deadline)))
+    # A vendor's module may crash the process that loads it: a child does, so that there is always a result.
+    child = os.fork()
+    if not child:
+        hardening.die_with_parent()
+        _leave(_report(_run(lambda: job.run(request, deadline)), result_file))
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code not in {0, 1}:
+        what = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        code = _report(job.crashed(request, what), result_file)
+    sys.exit(code)
+
+
+def _report(result: RootKeyResult, result_file: Path | None) -> int:
+    """Write the result where it is expected; the exit code."""
+    result = job.fit(result)
     line = job.line(result)
     if result_file is not None:
         _write_in_place(result_file, line)
     _log_result(result)
     click.echo(line, nl=False)
-    _leave(0 if result.error is None else 1)
+    return 0 if result.error is None else 1
 
 
 def _write_in_place(path: Path, line: bytes) -> None:
@@ -156,6 +172,7 @@ def _run(start: Callable[[], Coroutine[None, None, T]]) -> T:
     except ImportError:
         factory = asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
+        runner.get_loop().set_exception_handler(logs.loop_exception_handler)
         return runner.run(start())
 
 

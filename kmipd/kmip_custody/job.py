@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from kmip_contract.rootkey import (
     CustodyErrorKind,
     CustodyFailure,
@@ -24,6 +26,8 @@ MAX_RESULT = 4096
 
 _MAX_MESSAGE = 500
 """Characters of a message that is shortened: six bytes each at most (JSON), so it fits."""
+
+_log = structlog.get_logger("kmip_custody.job")
 
 
 async def run(request: RootKeyRequest, deadline: float) -> RootKeyResult:
@@ -78,21 +82,22 @@ async def _act(request: RootKeyRequest, provider: RootKeyProvider) -> tuple[Root
         return None, False
     if not request.key_id:
         raise CustodyError(CustodyErrorKind.CONFIGURATION, f"action {request.action} needs key_id; give one")
+    # Also for Adopt: a key that was created under this id keeps it, and with it the records that name it.
+    found = await provider.find(request.key_id)
     created = False
-    if request.action is RootKeyAction.ADOPT:
-        found: tuple[FoundKey, ...] = (await provider.adopt(request.key_id),)
-    else:
-        found = await provider.find(request.key_id)
-        created = not found
-        if created:
-            found = (await provider.create(request.key_id, 1, request.label or "", request.length),)
-        else:
-            newest = found[-1].key.version
-            again = await provider.create(request.key_id, newest, request.label or "", request.length)
-            found = (*found[:-1], again)
+    if found and request.action is RootKeyAction.CREATE:
+        newest = found[-1].key.version
+        again = await provider.create(request.key_id, newest, request.label or "", request.length)
+        found = (*found[:-1], again)
+    elif not found and request.action is RootKeyAction.CREATE:
+        found, created = (await provider.create(request.key_id, 1, request.label or "", request.length),), True
+    elif not found:
+        found = (await provider.adopt(request.key_id),)
+    for note in filter(None, (one.note for one in found)):
+        _log.warning("rootkey.note", note=note)
     await provider.self_test(_newest_active(found).key)
     versions = tuple(RootKeyVersion(version=one.key.version, handle=one.key.handle, state=one.state) for one in found)
-    return RootKeyRef(key_id=request.key_id, versions=versions), created
+    return RootKeyRef(key_id=found[0].key.key_id, versions=versions), created
 
 
 def _newest_active(found: tuple[FoundKey, ...]) -> FoundKey:
@@ -105,3 +110,14 @@ def _newest_active(found: tuple[FoundKey, ...]) -> FoundKey:
         f"the root key is in the key manager, but version {newest.key.version} ({newest.key.handle}) is "
         f"{newest.state.lower()}; enable it there",
     )
+
+
+def crashed(request: RootKeyRequest, what: str) -> RootKeyResult:
+    """The result of a job whose process ended without one."""
+    module = getattr(request.connection, "module", None)
+    error = CustodyFailure(
+        kind=CustodyErrorKind.UNAVAILABLE,
+        message=f"the job's process ended with {what}, probably in the key manager's module{f' {module}' if module else ''}; "
+        "check the module's version and configuration, and ask its vendor",
+    )
+    return RootKeyResult(action=request.action, error=error)

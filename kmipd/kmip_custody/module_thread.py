@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from kmip_contract.rootkey import CustodyErrorKind
 from kmip_custody.errors import CustodyError
+from kmip_custody.logs import defect
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -173,6 +174,7 @@ def _outcome(step: Callable[[], Any]) -> Any:
     except CustodyError as error:
         return error
     except Exception as error:  # a defect must fail its item alone, and not end the thread
+        defect("module.defect", error)
         return CustodyError(
             CustodyErrorKind.UNAVAILABLE, f"unexpected {type(error).__name__} in the key manager's module"
         )

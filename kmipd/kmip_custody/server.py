@@ -130,13 +130,9 @@ class Server:
         if self._live() or self._last is None:
             return self._live() or "the root key has not been tried yet"
         error = self._last.error
-        return (
-            None
-            if self._last.state is RootKeyState.USABLE
-            else f"{error.kind}: {error.message}"
-            if error
-            else "unusable"
-        )
+        if self._last.state is RootKeyState.USABLE:
+            return None
+        return f"root key: {error.kind if error else self._last.state}; the log says more"
 
     async def _watch_key(self) -> None:
         while True:

@@ -3,9 +3,11 @@
  * P11SHIM_TARGET: path of the real module. P11SHIM_DIR: a directory of
  *   logins   one line for each C_Login that reached the module: its return value in hex
  *   hang     while this file exists, C_EncryptInit and C_DecryptInit do not return
+ *   crash    while it exists, they end the process as a bad pointer does
  *   fail     while it exists, they return the value it holds (hex)
  */
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +31,8 @@ static rv_t disturbance(void) {
     char path[4096];
     path_of(path, sizeof path, "hang");
     while (access(path, F_OK) == 0) usleep(10000);
+    path_of(path, sizeof path, "crash");
+    if (access(path, F_OK) == 0) raise(SIGSEGV);
     path_of(path, sizeof path, "fail");
     FILE *file = fopen(path, "r");
     unsigned long value = 0;

@@ -177,9 +177,13 @@ class Shim:
         """From now on, encryption and decryption do not return."""
         (self.directory / "hang").touch()
 
+    def crash(self) -> None:
+        """From now on, they end the process with SIGSEGV."""
+        (self.directory / "crash").touch()
+
     def answer(self) -> None:
         """Let them return, and succeed."""
-        for name in ("hang", "fail"):
+        for name in ("hang", "fail", "crash"):
             (self.directory / name).unlink(missing_ok=True)
 
     def fail(self, value: int) -> None:

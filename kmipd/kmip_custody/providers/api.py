@@ -86,7 +86,10 @@ class RootKeyProvider(Protocol):
         """The versions of the root key that :meth:`create` made for ``key_id``; empty if there are none."""
 
     async def adopt(self, key_id: str) -> FoundKey:
-        """Find an existing key that ``key_id`` names in the key manager's terms and check that it can be a root key."""
+        """Find an existing key that ``key_id`` names in the key manager's terms and check that it can be a root key.
+
+        The key found carries its canonical id, which is the same whichever way it was named.
+        """
 
     async def create(self, key_id: str, version: int, label: str, length: int) -> FoundKey:
         """Make one version; safe to repeat: a version that exists is returned as it is."""

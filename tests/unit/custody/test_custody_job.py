@@ -106,7 +106,7 @@ def test_adopt_finds_by_id_or_label(hsm: SoftHsm, mechanism: str, name: str) -> 
     code, result, log = run_job(ask(hsm.connection(mechanism), RootKeyAction.ADOPT, key_id=name), hsm.environment)
     assert code == 0, log
     assert result.root_key is not None
-    assert result.root_key.key_id == name
+    assert result.root_key.key_id == b"adopt-me".hex(), "one key has one id, however it was named"
     assert result.root_key.versions[0].handle == b"adopt-me".hex()
     assert not result.created
     assert hsm.labels() == ["theirs"] + (["theirs/mac"] if mechanism == "AES_CBC_PAD_HMAC" else [])
@@ -180,6 +180,24 @@ def test_hung_module_ends_the_job(hsm: SoftHsm) -> None:
     assert code == 1
     assert result.error is not None
     assert result.error.kind is CustodyErrorKind.DEADLINE_EXCEEDED
+
+
+def test_crashing_module_gives_a_result(hsm: SoftHsm, tmp_path: Path) -> None:
+    shim = make_shim(hsm)
+    shim.crash()
+    term = tmp_path / "term"
+    code, result, _ = run_job(ask(shim.connection(), RootKeyAction.PROBE), shim.environment, "--result-file", str(term))
+    assert code == 1
+    assert result.error is not None
+    assert result.error.kind is CustodyErrorKind.UNAVAILABLE
+    assert "SIGSEGV" in result.error.message
+    assert RootKeyResult.model_validate_json(term.read_bytes()) == result
+
+
+def test_adopting_the_id_of_a_created_key_keeps_it(hsm: SoftHsm) -> None:
+    _, created, _ = run_job(ask(hsm.connection(), RootKeyAction.CREATE, key_id=KEY_ID), hsm.environment)
+    _, adopted, _ = run_job(ask(hsm.connection(), RootKeyAction.ADOPT, key_id=KEY_ID), hsm.environment)
+    assert adopted.root_key == created.root_key
 
 
 def test_software_key(tmp_path: Path) -> None:

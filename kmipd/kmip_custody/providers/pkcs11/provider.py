@@ -278,7 +278,8 @@ class Pkcs11Provider:
         objects, identifier = self._named(key_id)
         where = f"the key with CKA_ID {identifier.hex()}"
         self._token.retrying("reading the key's attributes", lambda: keys.demand_suitable(objects[0], where, None))
-        return self._settle(KeyVersion(key_id, 1, identifier.hex()), objects, objects[0].label or key_id)
+        # The canonical name: the same key adopted by its label and by its CKA_ID must be the same root key.
+        return self._settle(KeyVersion(identifier.hex(), 1, identifier.hex()), objects, objects[0].label or key_id)
 
     def _named(self, key_id: str) -> tuple[list[Any], bytes]:
         """The AES keys that ``key_id`` (CKA_ID in hex, else CKA_LABEL) names, all of one CKA_ID."""
