@@ -50,9 +50,14 @@ class Phase(IntEnum):
     CLOSED = 3
 
 
-@coroutine
-def _resume(running: Coroutine[Any, Any, Reply], awaited: Any) -> Generator[Any, Any, Reply]:
+async def _resume(running: Coroutine[Any, Any, Reply], awaited: Any) -> Reply:
     """Let a task carry on with a coroutine that was begun by hand and waits for ``awaited``."""
+    # A task takes native coroutines only (since Python 3.12), and only a generator can hand on what another one awaits.
+    return await _hand_on(running, awaited)
+
+
+@coroutine
+def _hand_on(running: Coroutine[Any, Any, Reply], awaited: Any) -> Generator[Any, Any, Reply]:
     while True:
         try:
             sent = yield awaited
