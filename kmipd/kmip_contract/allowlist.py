@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_serializer
 
 from kmip_contract.model import Model
 
@@ -64,6 +64,16 @@ class AllowlistEntry(Model):
     state: EntryState = EntryState.ACTIVE
     not_before: datetime
     not_after: datetime
+
+    @field_serializer("operations")
+    def _in_order(self, operations: frozenset[str]) -> list[str]:
+        """The same content is the same text: whoever renders it again must not seem to change it."""
+        return sorted(operations)
+
+    @field_serializer("operations")
+    def _sorted_operations(self, operations: frozenset[str]) -> list[str]:
+        """The same text on every run, so that the operator sees no change where there is none."""
+        return sorted(operations)
 
 
 class Allowlist(Model):
