@@ -66,11 +66,6 @@ class AllowlistEntry(Model):
     not_after: datetime
 
     @field_serializer("operations")
-    def _in_order(self, operations: frozenset[str]) -> list[str]:
-        """The same content is the same text: whoever renders it again must not seem to change it."""
-        return sorted(operations)
-
-    @field_serializer("operations")
     def _sorted_operations(self, operations: frozenset[str]) -> list[str]:
         """The same text on every run, so that the operator sees no change where there is none."""
         return sorted(operations)
