@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from . import frames
+from support import kmip_requests as frames
+
 from .machine import resident_mb
 from .report import print_report
 from .rows import ROWS, Load, Sample

@@ -12,7 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import frames
+from support import kmip_requests as frames
+
 from .machine import SERVER_CORE, free_port, on_core
 
 _HERE = Path(__file__).parent
