@@ -116,11 +116,24 @@ class Server:
                 raise RuntimeError(f"PostgreSQL does not start:\n{self.log()}")
             time.sleep(0.05)
 
-    def kill(self) -> None:
-        """kill -9 the postmaster, as a crash would."""
+    def kill(self, *, everything: bool = False) -> None:
+        """kill -9 the postmaster and, if ``everything``, all its children in the same moment, as a crash would."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
+        for pid in [self.pid, *(self.children() if everything else [])]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def children(self) -> list[int]:
+        """The process ids of the postmaster's children."""
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in listed.split()]
 
     def stop(self) -> None:
         """Stop it at once but cleanly."""

@@ -61,7 +61,8 @@ class StoredObject:
 class LocateQuery:
     """A conjunction. ``entries`` must all be present on the object; the others are columns, ``None`` meaning any.
 
-    Date bounds are inclusive Unix seconds. Newest first (KMIP 1.4 §4.9 asks for no order; newest first makes paging stable).
+    ``usage_mask`` asks for objects that have all of its bits (KMIP 1.4 §4.9). Date bounds are inclusive
+    Unix seconds. Newest first (KMIP 1.4 §4.9 asks for no order; newest first makes paging stable).
     """
 
     entries: tuple[IndexEntry, ...] = ()
@@ -113,6 +114,7 @@ class Storage(Protocol):
         """Replace the row whose revision is ``stored.revision``, and write it as ``revision + 1``.
 
         ``index`` replaces the object's entries; ``None`` leaves them. ``False``: another writer came first, nothing changed.
+        ``uid`` and ``initial_date`` never change.
         """
 
     async def locate(self, query: LocateQuery, *, offset: int, limit: int | None) -> LocatePage:

@@ -31,7 +31,7 @@ class PostgresqlStorage:
             StorageError: it cannot be used; the message says why.
             StorageUnavailable: it does not answer now.
         """
-        pool = await Pool.open(settings)
+        pool = Pool(settings)
         try:
             keyspace = await initialise(pool, settings.database_schema, expected_keyspace)
         except BaseException:

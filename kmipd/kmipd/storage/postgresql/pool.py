@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from kmip_contract.kmipd import PostgresqlStorage as Settings
 from kmipd.storage.api import StorageError, StorageUnavailable
-from kmipd.storage.postgresql.uri import read_uri, single_host_uris
+from kmipd.storage.postgresql.uri import read_uris, unusable
 
 CONNECT_SECONDS = 3.0
 """For one host to accept and authenticate; several hosts are tried in turn after a failover."""
@@ -46,29 +47,36 @@ class ConnectionLost(StorageUnavailable):
     """The connection ended before the answer came; another one may work at once."""
 
 
+@dataclass(slots=True, eq=False)
+class _Session:
+    """A connection, the pool's generation when it was made, and what the server said of commits that no standby confirmed."""
+
+    connection: asyncpg.Connection[asyncpg.Record]
+    generation: int
+    unreplicated: list[str] = field(default_factory=list)
+
+    def heed(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
+        """A wait for the standby that someone cancels ends in success and a warning, whose text may be translated."""
+        if getattr(message, "server_source_function", None) == "SyncRepWaitForLSN":
+            self.unreplicated.append(str(message))
+
+
 class Pool:
     """At most ``pool_size`` connections to the server that accepts writes, made when needed, replaced when lost.
 
-    The URI is read again for each connection, so that a changed password needs no restart. It appears in no message.
+    Nothing in a session is ever changed, so a connection is used again without a round trip to reset it. The URI is read
+    again for each connection: a changed password needs no restart. It appears in no message.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.where = f"PostgreSQL of {settings.dsn_file}, schema {settings.database_schema}"
         self._settings = settings
         self._good_host = 0
-        self._pool: asyncpg.Pool[asyncpg.Record] = asyncpg.create_pool(
-            connect=self._connect,
-            reset=_keep,
-            min_size=0,
-            max_size=settings.pool_size,
-        )
-
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """A pool that has no connection yet."""
-        pool = cls(settings)
-        await pool._pool
-        return pool
+        self._generation = 0
+        self._idle: list[_Session] = []
+        self._free = asyncio.Semaphore(settings.pool_size)
+        self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection of the caller's own. Raises :class:`StorageError`."""
@@ -90,52 +98,83 @@ class Pool:
         Raises:
             StorageUnavailable: it was not committed, or it is not known whether it was.
         """
-        return await _in_task(self._fetch_committed(statement, arguments))
+        return await _in_task(self._fetch(statement, arguments))
 
     async def aclose(self) -> None:
         """Wait for what is under way, and hang up."""
-        try:
-            async with asyncio.timeout(COMMAND_SECONDS + RELEASE_SECONDS):
-                await self._pool.close()
-        except TimeoutError:
-            self._pool.terminate()
+        self._closed = True
+        for _ in range(self._settings.pool_size):
+            await self._free.acquire()  # each is given back within the time limits of its user
+        for session in self._idle:
+            self._hang_up(session)
+        self._idle.clear()
+        await asyncio.gather(*self._closing)
 
     async def _fetch(self, statement: str, arguments: Sequence[object]) -> Sequence[asyncpg.Record]:
+        """Rows, and the certainty that what was committed is so on the standby too."""
+        if self._closed:
+            raise StorageUnavailable(f"{self.where}: the database is closed")
         try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
-            try:
-                return await connection.fetch(statement, *arguments)
-            finally:
-                await self._pool.release(connection, timeout=RELEASE_SECONDS)
-        except Exception as error:
-            raise await self._failed(error) from None
-
-    async def _fetch_committed(self, statement: str, arguments: Sequence[object]) -> Sequence[asyncpg.Record]:
-        unreplicated: list[str] = []
-
-        def heed(_: object, message: asyncpg.PostgresLogMessage) -> None:
-            # A wait for the standby that someone cancels ends in success and this warning; its text may be translated.
-            if getattr(message, "server_source_function", None) == "SyncRepWaitForLSN":
-                unreplicated.append(str(message))
-
+            async with asyncio.timeout(ACQUIRE_SECONDS):
+                await self._free.acquire()
+        except TimeoutError:
+            raise StorageUnavailable(f"{self.where}: all {self._settings.pool_size} connections are busy") from None
+        session: _Session | None = None
+        healthy = False
         try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
-            try:
-                connection.add_log_listener(heed)
-                rows = await connection.fetch(statement, *arguments)
-            finally:
-                if not connection.is_closed():
-                    connection.remove_log_listener(heed)
-                await self._pool.release(connection, timeout=RELEASE_SECONDS)
+            session = self._take_idle() or await self._new_session()
+            rows = await session.connection.fetch(statement, *arguments)
+            healthy = True
         except Exception as error:
-            raise await self._failed(error) from None
-        if unreplicated:
-            raise StorageUnavailable(f"{self.where}: {unreplicated[0]}")
+            failure = meaning(error, self.where)
+            healthy = not isinstance(failure, StorageUnavailable)
+            if isinstance(failure, ConnectionLost) or isinstance(
+                error, TimeoutError | asyncpg.ReadOnlySQLTransactionError
+            ):
+                # The server is gone, perhaps without a word, or was demoted: the other connections lead to it too.
+                self._generation += 1
+            raise failure from None
+        finally:
+            self._give_back(session, healthy)
+        if session.unreplicated:
+            said = session.unreplicated.pop()
+            session.unreplicated.clear()
+            raise StorageUnavailable(f"{self.where}: {said}")
         return rows
 
-    async def _connect(self, *_: object, **__: object) -> asyncpg.Connection[asyncpg.Record]:
+    def _take_idle(self) -> _Session | None:
+        while self._idle:
+            session = self._idle.pop()
+            if session.generation == self._generation and not session.connection.is_closed():
+                return session
+            self._hang_up(session)
+        return None
+
+    async def _new_session(self) -> _Session:
+        async with asyncio.timeout(ACQUIRE_SECONDS):
+            session = _Session(await self._connect(), self._generation)
+        session.connection.add_log_listener(session.heed)
+        return session
+
+    def _give_back(self, session: _Session | None, healthy: bool) -> None:
+        if session is not None and healthy:
+            self._idle.append(session)
+            self._free.release()
+        elif session is not None:
+            self._hang_up(session).add_done_callback(lambda _: self._free.release())
+        else:
+            self._free.release()
+
+    def _hang_up(self, session: _Session) -> asyncio.Task[None]:
+        """Close in the background; a statement that was cancelled or late is first cancelled at the server."""
+        task = asyncio.get_running_loop().create_task(_close(session.connection))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection to the first host that accepts writes, beginning with the one that did so last."""
-        uris = single_host_uris(read_uri(self._settings.dsn_file))
+        uris = read_uris(self._settings.dsn_file)
         settings = {**_SERVER_SETTINGS, "search_path": f'"{self._settings.database_schema}", pg_temp'}
         start = self._good_host
         for turn in range(len(uris)):
@@ -152,17 +191,11 @@ class Pool:
                 if turn == len(uris) - 1:
                     raise
             except ValueError:
-                raise StorageError(f"{self._settings.dsn_file}: it does not hold a usable PostgreSQL URI") from None
+                raise unusable(self._settings.dsn_file) from None
             else:
                 self._good_host = host
                 return connection
         raise AssertionError("a URI names at least one host")
-
-    async def _failed(self, error: Exception) -> StorageError:
-        if isinstance(error, TimeoutError | asyncpg.ReadOnlySQLTransactionError):
-            # The server is gone without a word, or was demoted: the pool's other connections lead to it too.
-            await self._pool.expire_connections()
-        return meaning(error, self.where)
 
 
 def meaning(error: Exception, where: str) -> StorageError:
@@ -171,7 +204,9 @@ def meaning(error: Exception, where: str) -> StorageError:
         return error
     if isinstance(error, TimeoutError):
         return StorageUnavailable(f"{where}: it did not answer in time")
-    if isinstance(error, OSError | asyncpg.PostgresConnectionError):
+    if isinstance(
+        error, OSError | asyncpg.PostgresConnectionError | asyncpg.AdminShutdownError | asyncpg.CrashShutdownError
+    ):
         return ConnectionLost(f"{where}: {error}")
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return StorageUnavailable(f"{where}: no server of the URI accepts writes now")
@@ -180,11 +215,14 @@ def meaning(error: Exception, where: str) -> StorageError:
         return (StorageUnavailable if transient else StorageError)(f"{where}: {error}")
     if isinstance(error, ValueError | OverflowError):
         return StorageError(f"{where}: the values do not fit the schema")
-    return ConnectionLost(f"{where}: {type(error).__name__}")
+    return ConnectionLost(f"{where}: the connection was lost in the middle of an answer ({type(error).__name__})")
 
 
-async def _keep(_: object) -> None:
-    """Nothing in a session is ever changed, so nothing needs to be reset: it would cost a round trip."""
+async def _close(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    try:
+        await connection.close(timeout=RELEASE_SECONDS)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        connection.terminate()
 
 
 async def _in_task(coroutine: Coroutine[Any, Any, _T]) -> _T:

@@ -8,23 +8,33 @@ from urllib.parse import urlsplit, urlunsplit
 from kmipd.storage.api import StorageError
 
 
-def read_uri(path: Path) -> str:
-    """The URI in the file at ``path``. Raises :class:`StorageError`, which does not repeat it."""
+def read_uris(path: Path) -> list[str]:
+    """The URI in the file at ``path`` as one URI for each of its hosts.
+
+    Raises:
+        StorageError: there is none; the message does not repeat what is there.
+    """
     try:
-        uri = path.read_text().strip()
+        return single_host_uris(path.read_text().strip())
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}; it must hold the URI of a PostgreSQL database") from error
-    except UnicodeDecodeError:
-        raise StorageError(f"{path}: it is not text; it must hold the URI of a PostgreSQL database") from None
-    if not uri.startswith(("postgresql://", "postgres://")):
-        raise StorageError(
-            f"{path}: it does not start with postgresql://; it must hold the URI of a PostgreSQL database"
-        )
-    return uri
+    except ValueError:
+        raise unusable(path) from None
 
 
 def single_host_uris(uri: str) -> list[str]:
-    """One URI for each host that ``uri`` lists before its path, so that each can be given a time limit of its own."""
+    """One URI for each host that ``uri`` lists before its path, so that each can be given a time limit of its own.
+
+    Raises:
+        ValueError: it is no PostgreSQL URI.
+    """
     parts = urlsplit(uri)
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise ValueError("not a PostgreSQL URI")
     credentials, at, hosts = parts.netloc.rpartition("@")
     return [urlunsplit(parts._replace(netloc=f"{credentials}{at}{host}")) for host in hosts.split(",")]
+
+
+def unusable(path: Path) -> StorageError:
+    """The file at ``path`` does not hold what it should."""
+    return StorageError(f"{path}: it does not hold the URI (postgresql://...) of a PostgreSQL database")
