@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import traceback
 from collections.abc import Callable
+
+import structlog
 
 from kmip_contract.kmipd import Limits
 from kmipd.keys.api import Keys
@@ -35,7 +36,7 @@ from kmipd.wire.payloads import MissingField
 from kmipd.wire.ttlv import Item, TtlvError
 from kmipd.wire.versions import SUPPORTED, text_of
 
-_log = logging.getLogger(__name__)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _GET = "Get"
 _SUCCESS = "Success"
@@ -302,5 +303,5 @@ def _explain(error: Exception) -> OperationFailed:
 
 def _log_bug(error: Exception) -> None:
     """Where and what kind, never the exception's text: it may quote a value."""
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    _log.error("bug while serving a request: %s\n%s", type(error).__name__, frames)
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    _log.error("bug while serving a request", kind=type(error).__name__, frames=frames)

@@ -54,7 +54,8 @@ async def register(kmip: Kmip, kind: int, structure: bytes, *attributes: bytes, 
 async def got(kmip: Kmip, uid: str, *more: bytes) -> f.Node:
     payload = await kmip.ok(10, f.uid(uid) + b"".join(more))
     assert payload.tags[:2] == [0x420057, 0x420094]
-    return payload.value[2]
+    found: f.Node = payload.value[2]
+    return found
 
 
 def raw(data: bytes) -> f.Node:
