@@ -130,9 +130,10 @@ def summary(kubernetes: Kubernetes, times: tuple[float, float]) -> None:
     instance = kubernetes.get("kmipinstance", "vsphere", "vc-tokyo")["status"]
     print()
     print(kubernetes.kubectl("get", "kmip", "-A"))
-    for each in instance["endpoints"]:
-        print(f"vCenter: Key Providers → Add Standard Key Provider → address {each['host']}, port {each['port']}")
-    print(f"Server certificate SHA-256 (compare when vCenter asks): {instance['serverFingerprint']}")
+    print(
+        f"In vCenter, add a Standard Key Provider at {instance['address']}. When it asks, compare the server certificate:"
+    )
+    print(f"SHA-256 {instance['serverCertificate']['sha256']}")
     print(
         f"Certificate applied → accepted {times[0]:.2f} s; removed → refused {times[1]:.2f} s; all in {total():.0f} s"
     )
@@ -144,7 +145,7 @@ def summary(kubernetes: Kubernetes, times: tuple[float, float]) -> None:
             shell,
             "kubectl -n vsphere describe kmipinstance vc-tokyo",
             "kubectl explain kmipinstance.spec",
-            "kubectl -n vsphere logs statefulset/vc-tokyo-eu-de -c kmipd     # the audit trail",
+            "kubectl -n vsphere logs vc-tokyo-0 -c kmipd     # the audit trail",
             "make demo-down",
         ),
     ):

@@ -52,7 +52,12 @@ def endpoints(kubernetes: Kubernetes, namespace: str, instance: str, folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     ca_file = folder / f"{namespace}-{instance}-ca.crt"
     ca_file.write_text(status["caCertificate"])
-    return [Endpoint(each.get("region", ""), each["host"], int(each["port"]), ca_file) for each in status["endpoints"]]
+    # One address a region: the one that reaches furthest.
+    order = ("LoadBalancer", "HostName", "NodePort", "Cluster")
+    by_region: dict[str, dict[str, Any]] = {}
+    for each in sorted(status["endpoints"], key=lambda each: order.index(each["type"])):
+        by_region.setdefault(each.get("region", ""), each)
+    return [Endpoint(region, each["host"], int(each["port"]), ca_file) for region, each in by_region.items()]
 
 
 def until_accepted(endpoint: Endpoint, identity: ClientIdentity, *, since: float, timeout: float = 30) -> float:
