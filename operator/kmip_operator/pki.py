@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -214,6 +215,8 @@ def read_one(text: str, where: str) -> CertificateFacts:
         ) from None
 
 
+# A decision asks for the same chain several times.
+@lru_cache(maxsize=256)
 def read_chain(text: str) -> tuple[CertificateFacts, ...]:
     """The certificates of a chain that this module made, leaf first; empty when it does not parse."""
     try:
