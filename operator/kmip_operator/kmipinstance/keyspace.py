@@ -55,7 +55,8 @@ def retained(snapshot: KmipInstanceSnapshot, spec: KmipInstanceSpec) -> tuple[Ma
     known = keyspace(snapshot)
     confirmed = naming.annotations_of(snapshot.object).get(naming.ANNOTATION_CONFIRM_DELETE)
     doomed = spec.deletion_policy is DeletionPolicy.DELETE and known is not None and confirmed == known
-    found = [("PersistentVolumeClaim", claim, "data") for claim in snapshot.volume_claims if not claim.deleting]
+    # The StatefulSet controller stamps its selector's labels on claims, whatever the template says: component is server.
+    found = [("PersistentVolumeClaim", claim, "server") for claim in snapshot.volume_claims if not claim.deleting]
     if snapshot.authority is not None:
         found.append(("Secret", snapshot.authority.meta, "authority"))
     if snapshot.server is not None:
