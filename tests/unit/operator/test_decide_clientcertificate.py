@@ -213,7 +213,7 @@ def test_the_last_day_it_was_seen_never_goes_back() -> None:
 
 
 def authority_of(identity: pki.Identity, **match: str) -> ClientCertificateSnapshot:
-    spec = {
+    spec: dict[str, Any] = {
         "type": "Authority",
         "leaf": None,
         "authority": {"pem": identity.pem, "match": match or {"commonName": "vc"}},

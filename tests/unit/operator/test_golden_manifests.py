@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def keymanager_jobs(**changes: Any) -> list[Manifest]:
     return [item for item in keymanager_decide.decide(snapshot, NOW).create if item["kind"] == "Job"]
 
 
-CASES = {
+CASES: dict[str, Callable[[], list[Manifest]]] = {
     "instance-sqlite": lambda: manifests(),
     "instance-postgresql-two-regions": lambda: manifests(POSTGRESQL),
     "instance-everything-set": lambda: manifests(FULL, key_manager=vendor()),
