@@ -2,127 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import secrets
+import shutil
 import ssl
 import sys
-import time
-from pathlib import Path
 
 import click
 
-from demo import cluster
-from demo.certificates import vcenter_identity
-from demo.clients import Endpoint, endpoints, pykmip_round_trip, until_accepted, until_refused
+from demo import cluster, job
 from demo.cluster import ClusterKind
 from demo.kubernetes import ROOT, CommandError, Kubernetes
-from demo.steps import fail, note, step, total
-from demo.vcenter import UnexpectedAnswerError, encrypt_vm, get
+from demo.steps import fail, step, total
+from demo.vcenter import UnexpectedAnswerError
 
 WORK = ROOT / ".demo"
-READY_TIMEOUT = 180
-"""Seconds: image start, volume, first root key; measured well below, and a person is watching."""
-
-
-def install(kubernetes: Kubernetes) -> None:
-    """Install or upgrade the chart, with the images that were just built."""
-    image = "localhost/kmip-operator"
-    values = {
-        "image.repository": f"{image}/operator",
-        "image.tag": "dev",
-        "kmipd.image.repository": f"{image}/kmipd",
-        "kmipd.image.tag": "dev",
-        "custody.image.repository": f"{image}/custody",
-        "custody.image.tag": "dev",
-    }
-    settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
-    kubernetes.helm(
-        "upgrade", "--install", "kmip-operator", ROOT / "helm" / "kmip-operator",
-        "--namespace", "kmip-system", "--create-namespace", "--wait", "--timeout", "3m", *settings,
-    )  # fmt: skip
-
-
-def vsphere(kubernetes: Kubernetes) -> tuple[Endpoint, Path]:
-    """Apply the vSphere example and wait for it; its endpoint and vCenter's certificate."""
-    kubernetes.namespace("vsphere")
-    vcenter = vcenter_identity(WORK, "vcenter")
-    with step("an HSM for evaluation (SoftHSM2) with its token"):
-        kubernetes.apply(ROOT / "examples" / "softhsm")
-        kubernetes.kubectl("-n", "vsphere", "wait", "--for=condition=complete", "job/softhsm-init", "--timeout=120s")
-    with step("kubectl apply -f examples/vsphere: all four Ready"):
-        kubernetes.secret("vsphere", "vcenter", {"tls.crt": vcenter.pem})
-        kubernetes.apply(ROOT / "examples" / "vsphere")
-        kubernetes.wait_ready("vsphere", timeout=READY_TIMEOUT)
-    return endpoints(kubernetes, "vsphere", "vc-tokyo", WORK)[0], WORK
-
-
-def use(kubernetes: Kubernetes, endpoint: Endpoint) -> None:
-    """Encrypt a VM as vCenter does, and work with PyKMIP's client."""
-    vcenter = vcenter_identity(WORK, "vcenter")
-    with step("vCenter 7.0.3 encrypts a VM: 8 connections"):
-        encrypted = encrypt_vm(lambda: endpoint.connect(vcenter))
-        with endpoint.connect(vcenter) as connection:
-            if get(connection, encrypted.vm_key) != encrypted.vm_material:
-                raise UnexpectedAnswerError("a second Get answered other key bytes")
-        note(f"VM key {encrypted.vm_key}, host key {encrypted.host_key}: created, fetched, activated, stamped")
-    peer = vcenter_identity(WORK, "pykmip")
-    with step("PyKMIP's client, with a certificate of its own and all permissions"):
-        kubernetes.apply(client_certificate("pykmip", peer.pem, profile="Full"))
-        until_accepted(endpoint, peer, since=time.monotonic())
-        note(pykmip_round_trip(endpoint, peer))
-
-
-def client_certificate(name: str, pem: str, *, profile: str) -> str:
-    """A ClientCertificate with an inline PEM."""
-    body = "".join(f"      {line}\n" for line in pem.strip().splitlines())
-    return (
-        "apiVersion: kmip.dev/v1alpha1\nkind: ClientCertificate\n"
-        f"metadata: {{name: {name}, namespace: vsphere}}\n"
-        "spec:\n  instanceRef: {name: vc-tokyo}\n  type: Leaf\n  leaf:\n    pem: |\n"
-        f"{body}  permissions: {{profile: {profile}}}\n"
-    )
-
-
-def rotate(kubernetes: Kubernetes, endpoint: Endpoint) -> tuple[float, float]:
-    """Apply and remove a second vCenter's certificate; the seconds each took to be enforced."""
-    second = vcenter_identity(WORK, "vcenter-2")
-    with step("a second vCenter's certificate is applied"):
-        began = time.monotonic()
-        kubernetes.apply(client_certificate("vcenter-2", second.pem, profile="VSphere"))
-        applied = until_accepted(endpoint, second, since=began)
-        note(f"first accepted request {applied:.2f} s after kubectl apply began")
-    with step("the second certificate is removed"):
-        began = time.monotonic()
-        kubernetes.kubectl("-n", "vsphere", "delete", "clientcertificate", "vcenter-2", "--wait=false")
-        removed = until_refused(endpoint, second, since=began)
-        note(f"refused {removed:.2f} s after kubectl delete began")
-    return applied, removed
-
-
-def regions(kubernetes: Kubernetes) -> list[Endpoint]:
-    """The two-region example: a key made through one region is read through the other."""
-    kubernetes.namespace("regions")
-    vcenter = vcenter_identity(WORK, "vcenter")
-    with step("kubectl apply -f examples/regions: PostgreSQL, two regions, all four Ready"):
-        password = secrets.token_urlsafe(24)
-        uri = f"postgresql://kmip:{password}@postgresql.regions.svc:5432/postgres"
-        if "postgresql" not in kubernetes.kubectl("-n", "regions", "get", "secret", "-o", "name"):
-            kubernetes.secret("regions", "postgresql", {"password": password, "uri": uri})
-            seed = base64.b64encode(secrets.token_bytes(48)).decode()
-            kubernetes.secret("regions", "software-root-key", {"seed": seed})
-        kubernetes.secret("regions", "vcenter", {"tls.crt": vcenter.pem})
-        kubernetes.apply(ROOT / "examples" / "regions")
-        kubernetes.wait_ready("regions", timeout=READY_TIMEOUT)
-    found = endpoints(kubernetes, "regions", "everywhere", WORK)
-    with step("a key made in one region is read in the other"):
-        if len(found) != 2:
-            raise UnexpectedAnswerError(f"two endpoints expected, {len(found)} in the status")
-        encrypted = encrypt_vm(lambda: found[0].connect(vcenter))
-        with found[1].connect(vcenter) as connection:
-            if get(connection, encrypted.vm_key) != encrypted.vm_material:
-                raise UnexpectedAnswerError("the other region answered other key bytes")
-        note(f"{encrypted.vm_key}: made at {found[0].region}, read at {found[1].region}")
-    return found
 
 
 def summary(kubernetes: Kubernetes, times: tuple[float, float]) -> None:
@@ -168,11 +60,11 @@ def up(kind: ClusterKind) -> None:
         with step("images onto the nodes"):
             cluster.load_images(chosen)
         with step("helm upgrade --install kmip-operator"):
-            install(kubernetes)
-        endpoint, _ = vsphere(kubernetes)
-        use(kubernetes, endpoint)
-        times = rotate(kubernetes, endpoint)
-        regions(kubernetes)
+            job.install(kubernetes)
+        endpoint = job.vsphere(kubernetes, WORK)
+        job.use(kubernetes, endpoint, WORK)
+        times = job.rotate(kubernetes, endpoint, WORK)
+        job.regions(kubernetes, WORK)
         summary(kubernetes, times)
     except (CommandError, TimeoutError, UnexpectedAnswerError, OSError, ssl.SSLError) as error:
         fail(str(error))
@@ -184,6 +76,7 @@ def up(kind: ClusterKind) -> None:
 def down(kind: ClusterKind) -> None:
     """Remove the cluster the demonstration made."""
     cluster.stop(cluster.choose(ClusterKind(kind)))
+    shutil.rmtree(WORK, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -41,52 +41,50 @@ def _stream(*command: str | Path) -> None:
     subprocess.run([str(word) for word in command], check=True, cwd=ROOT)
 
 
-def start(kind: ClusterKind) -> Kubernetes:
-    """Bring the cluster up (building what it needs first) and return how to reach it."""
+def start(kind: ClusterKind, name: str = CLUSTER_NAME) -> Kubernetes:
+    """Bring the cluster ``name`` up (building what it needs first) and return how to reach it."""
     if kind is ClusterKind.CURRENT:
         if "KUBECONFIG" not in os.environ:
             note("KUBECONFIG is not set: kubectl's default is used")
         return Kubernetes(None, None)
     if kind is ClusterKind.KIND:
         names = run(["kind", "get", "clusters"]).split()
-        if CLUSTER_NAME not in names:
-            _stream("kind", "create", "cluster", "--name", CLUSTER_NAME, "--config", ROOT / "kind" / "kind.yaml")
+        if name not in names:
+            _stream("kind", "create", "cluster", "--name", name, "--config", ROOT / "kind" / "kind.yaml")
         kubeconfig = ROOT / ".demo" / "kubeconfig"
         kubeconfig.parent.mkdir(exist_ok=True)
-        kubeconfig.write_text(run(["kind", "get", "kubeconfig", "--name", CLUSTER_NAME]))
+        kubeconfig.write_text(run(["kind", "get", "kubeconfig", "--name", name]))
         return Kubernetes(kubeconfig, None)
     _stream(sys.executable, ROOT / "kind" / "native", "build")
-    _stream(sys.executable, ROOT / "kind" / "native", "up", "--name", CLUSTER_NAME)
-    return existing_native()
+    _stream(sys.executable, ROOT / "kind" / "native", "up", "--name", name)
+    return existing_native(name)
 
 
-def existing_native() -> Kubernetes:
-    """The native cluster that is up."""
-    kubeconfig = run([sys.executable, "kind/native", "kubeconfig", "--name", CLUSTER_NAME]).strip()
+def existing_native(name: str = CLUSTER_NAME) -> Kubernetes:
+    """The native cluster ``name``, which is up."""
+    kubeconfig = run([sys.executable, "kind/native", "kubeconfig", "--name", name]).strip()
     return Kubernetes(Path(kubeconfig), Path(run([sys.executable, "kind/native", "bin"]).strip()))
 
 
-def load_images(kind: ClusterKind) -> None:
-    """Build the images and put them on every node."""
+def load_images(kind: ClusterKind, name: str = CLUSTER_NAME, out: Path = ROOT / ".demo" / "images") -> None:
+    """Build the images (into ``out`` where no container engine is) and put them on every node."""
     if kind is ClusterKind.CURRENT:
         note("the cluster must be able to pull the images named in the examples")
         return
     if kind is ClusterKind.KIND:
         for image in IMAGES:
-            name = f"localhost/kmip-operator/{image}:dev"
-            _stream("docker", "build", "--quiet", "--target", image, "--tag", name, ".")
-            _stream("kind", "load", "docker-image", name, "--name", CLUSTER_NAME)
+            tag = f"localhost/kmip-operator/{image}:dev"
+            _stream("docker", "build", "--quiet", "--target", image, "--tag", tag, ".")
+            _stream("kind", "load", "docker-image", tag, "--name", name)
         return
-    out = ROOT / ".demo" / "images"
     _stream(sys.executable, ROOT / "kind" / "images", "build", *IMAGES, "--out", out)
     archives = [out / f"{image}.tar" for image in IMAGES]
-    _stream(sys.executable, ROOT / "kind" / "native", "load", "--name", CLUSTER_NAME, *archives)
+    _stream(sys.executable, ROOT / "kind" / "native", "load", "--name", name, *archives)
 
 
-def stop(kind: ClusterKind) -> None:
-    """Remove the cluster and everything on it."""
+def stop(kind: ClusterKind, name: str = CLUSTER_NAME) -> None:
+    """Remove the cluster ``name`` and everything on it."""
     if kind is ClusterKind.KIND:
-        _stream("kind", "delete", "cluster", "--name", CLUSTER_NAME)
+        _stream("kind", "delete", "cluster", "--name", name)
     elif kind is ClusterKind.NATIVE:
-        _stream(sys.executable, ROOT / "kind" / "native", "down", "--name", CLUSTER_NAME)
-    shutil.rmtree(ROOT / ".demo", ignore_errors=True)
+        _stream(sys.executable, ROOT / "kind" / "native", "down", "--name", name)
