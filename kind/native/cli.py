@@ -111,6 +111,10 @@ def _up(options: argparse.Namespace, state: State, progress: Progress) -> None:
             progress.note(f"cluster {state.name} is up")
             print(state.kubeconfig)
             return
+        if cluster.repairable(state):
+            cluster.repair(state, missing, progress)
+            print(state.kubeconfig)
+            return
         progress.note(f"cluster {state.name} is there in part (missing: {', '.join(missing)}): removing it first")
         if _down(state, progress) != 0:
             message = "what is left of the old cluster could not be removed"

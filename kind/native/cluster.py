@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 from kind.native import cgroups, controlplane, host, hostpackages, manifests, node, pki
@@ -22,6 +23,11 @@ API_PORT = 6443
 READY_WITHIN = 120.0
 
 
+# A node's entry among the parts; the file that says that `up` came to its end.
+NODE_PART = "node-"
+COMPLETE = "complete"
+
+
 class ClusterError(Exception):
     """A cluster that does not become what was asked for."""
 
@@ -36,7 +42,7 @@ def parts(state: State) -> list[str]:
     plane = controlplane.read_plane(state)
     if not plane.workers:
         return ["etcd", "apiserver"]
-    nodes = [f"node-{each.name}" for each in node.known(state).nodes]
+    nodes = [f"{NODE_PART}{each.name}" for each in node.known(state).nodes]
     return ["etcd", "apiserver", "controller-manager", "scheduler", "agent", *nodes]
 
 
@@ -84,7 +90,7 @@ def up(state: State, nodes: tuple[Node, ...], progress: Progress) -> None:
             api = controlplane.start(plane, state, "apiserver", cgroups=joins)
             starts = [pool.submit(_start_node, plan, state, plane, key, archives) for plan in plans]
             client = controlplane.wait_ready(state, api)
-        with progress.step("controllers, Node objects, images, kubelets"):
+        with closing(client), progress.step("controllers, Node objects, images, kubelets"):
             for part in ("controller-manager", "scheduler"):
                 controlplane.start(plane, state, part, cgroups=joins)
             for resource in manifests.nodes(topology):
@@ -95,18 +101,54 @@ def up(state: State, nodes: tuple[Node, ...], progress: Progress) -> None:
             for resource in (manifests.storage_class(), *manifests.dns(topology)):
                 client.apply(resource)
             _results(starts)
-        with progress.step(f"{len(plans)} nodes Ready"):
-            wait_for(
-                lambda: not unready(client, topology), lambda: f"not Ready: {', '.join(unready(client, topology))}"
-            )
-        with progress.step("cluster DNS Ready"):
-            wait_for(lambda: _dns_ready(client), lambda: "the Deployment kube-system/coredns is not available")
+    _wait_usable(state, topology, progress)
+    state.write(COMPLETE, value=True)
+
+
+def repair(state: State, missing: Sequence[str], progress: Progress) -> None:
+    """Start what a complete cluster lacks, its data untouched.
+
+    Raises:
+        ControlPlaneError, NodeError, ClusterError: It does not come up.
+    """
+    plane = controlplane.read_plane(state)
+    joins = cgroups.create(key_of(state), "control") if plane.workers else []
+    for part in missing:
+        with progress.step(f"start {part}"):
+            if part.startswith(NODE_PART):
+                start_node_again(state, part.removeprefix(NODE_PART))
+            elif part == "agent":
+                start_agent(state, joins)
+            else:
+                controlplane.restart(state, part, joins)
+    if plane.workers:
+        _wait_usable(state, node.known(state), progress)
+
+
+def repairable(state: State) -> bool:
+    """Whether the cluster once was up and the host still has its networks (a reboot takes them)."""
+    try:
+        plane = controlplane.read_plane(state)
+        complete = bool(state.read(COMPLETE)) if plane.workers else True
+    except StateError:
+        return False
+    return complete and (not plane.workers or host.slot_of(state.folder) is not None)
 
 
 def start_node_again(state: State, name: str) -> None:
     """Start a node that was killed, on its old disk."""
     topology, plane, key = node.known(state), controlplane.read_plane(state), key_of(state)
     node.start(node.plan(state, topology, plane, key, name), state, key)
+
+
+def _wait_usable(state: State, topology: Topology, progress: Progress) -> None:
+    with closing(Client(state.kubeconfig)) as client:
+        with progress.step(f"{len(topology.nodes)} nodes Ready"):
+            wait_for(
+                lambda: not unready(client, topology), lambda: f"not Ready: {', '.join(unready(client, topology))}"
+            )
+        with progress.step("cluster DNS Ready"):
+            wait_for(lambda: _dns_ready(client), lambda: "the Deployment kube-system/coredns is not available")
 
 
 def start_agent(state: State, joins: Iterable[Path]) -> None:

@@ -130,7 +130,7 @@ def remove_network(topology: Topology) -> None:
     """Remove the bridge, the nodes' links and all routes; what is gone already is fine."""
     for name in links():
         if _of_slot(name, topology):
-            _delete_link(name)
+            delete_link(name)
     for network in (topology.pod_network, topology.service_network):
         if f"unreachable {network}" in " ".join(routes()):
             ip("route", "delete", "unreachable", str(network))
@@ -155,7 +155,8 @@ def chains() -> set[str]:
     return found
 
 
-def _delete_link(name: str) -> None:
+def delete_link(name: str) -> None:
+    """Delete a link; one that goes by itself meanwhile is fine."""
     try:
         ip("link", "delete", name)
     except HostError:

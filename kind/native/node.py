@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kind.native import cgroups, controlplane, nodeconfig, pki
 from kind.native.components import ControlPlane
-from kind.native.host import HostError, ip, links
+from kind.native.host import HostError, delete_link, ip, links
 from kind.native.nodeconfig import CONTAINERD_SOCKET, NodePlan
 from kind.native.processes import Process, identify, kill, spawn
 from kind.native.state import State, StateError
@@ -93,7 +93,7 @@ def connect(node: NodePlan, inner: Process) -> None:
     """Give a node its link, address and routes to the other nodes' pods; there is no default route."""
     topology, outer_end = node.topology, node.topology.link(node.name)
     if outer_end in links():
-        ip("link", "delete", outer_end)
+        delete_link(outer_end)
     ip("link", "add", outer_end, "type", "veth", "peer", "name", "eth0", "netns", str(inner.pid))
     ip("link", "set", outer_end, "master", topology.bridge, "up")
     lines = [

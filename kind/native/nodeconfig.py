@@ -117,7 +117,7 @@ def kubelet_config(plan: NodePlan) -> str:
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
             "evictionHard": {"memory.available": "100Mi"},
-            # With the controller manager's grace of 8 s: three updates may be lost before a node counts as dead.
+            # With the controller manager's grace of 10 s: several updates may be lost before a node counts as dead.
             "nodeStatusUpdateFrequency": "2s",
             "nodeLeaseDurationSeconds": 6,
         }

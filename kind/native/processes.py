@@ -25,12 +25,17 @@ class Process:
 
 
 def start_time(pid: int) -> int | None:
-    """Start time of a running process in clock ticks since boot; None when it is gone or a zombie."""
+    """Start time of a running process in clock ticks since boot; None when it is gone or a zombie.
+
+    A process whose first thread has ended is a zombie only when its other threads have too: until then it holds its
+    sockets, and a successor finds the address in use.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ended = fields[0] in {"Z", "X"} and len(list(Path(f"/proc/{pid}/task").iterdir())) <= 1
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in {"Z", "X"} else int(fields[19])
+    return None if ended else int(fields[19])
 
 
 def identify(pid: int) -> Process | None:

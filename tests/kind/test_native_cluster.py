@@ -359,6 +359,20 @@ def test_the_agent_is_started_again_when_it_dies(cluster: Cluster) -> None:
     cluster.kubectl("delete", "service", "after")
 
 
+def test_up_mends_what_was_killed_and_keeps_the_data(cluster: Cluster) -> None:
+    cluster.kubectl("create", "configmap", "kept")
+    for part in ("etcd", "apiserver", "scheduler", "node-worker1"):
+        process = cluster.state.process(part)
+        assert process is not None
+        kill([process])
+    assert cluster.native("status").returncode == 1
+    cluster.succeed("up")
+    assert cluster.native("status").returncode == 0
+    cluster.kubectl("get", "configmap", "kept")
+    cluster.apply(pod_on("worker1", "mended"))
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/mended", "--timeout=60s")
+
+
 def test_down_removes_everything_whatever_was_killed_before(cluster: Cluster, before: set[str]) -> None:
     for part in ("etcd", "node-worker1", "agent"):
         process = cluster.state.process(part)

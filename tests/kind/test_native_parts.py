@@ -3,6 +3,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,18 @@ def test_a_zombie_is_not_alive() -> None:
     assert process is None or not process.alive()
     assert identify(child.pid) is None
     assert child.wait() == 0
+
+
+def test_a_process_whose_first_thread_ended_is_alive_while_others_run() -> None:
+    # The other thread ends when its standard input does.
+    script = "import ctypes, sys, threading; threading.Thread(target=sys.stdin.read).start(); ctypes.CDLL(None).pthread_exit(0)"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as child:
+        stat = Path(f"/proc/{child.pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            assert child.poll() is None
+        assert identify(child.pid) is not None
+        child.kill()
+    assert identify(child.pid) is None
 
 
 def test_a_later_process_of_the_same_pid_is_another() -> None:
