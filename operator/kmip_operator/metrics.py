@@ -32,7 +32,12 @@ class Metrics:
             ["kind", "result"],
             registry=registry,
         )
-        self.writes = Counter("kmip_operator_api_writes_total", "API writes.", ["verb", "resource"], registry=registry)
+        self.writes = Counter(
+            "kmip_operator_api_writes_total",
+            "API writes, without those of the Lease.",
+            ["verb", "resource"],
+            registry=registry,
+        )
         self.drift = Counter(
             "kmip_operator_drift_corrected_total", "Children repaired, by kind.", ["kind"], registry=registry
         )
@@ -53,6 +58,10 @@ class Metrics:
     def worked(self, seconds: float, *, failed: bool) -> None:
         """A key was worked on; failures are counted by the reconciler, which knows the kind."""
         self.work.observe(seconds)
+
+    def count_write(self, verb: str, plural: str) -> None:
+        """A write is sent to the API."""
+        self.writes.labels(verb, plural).inc()
 
     def exposition(self) -> bytes:
         """The text format."""

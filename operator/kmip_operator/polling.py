@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 
@@ -50,7 +51,21 @@ class Poller:
         self._changed = changed
         self._monotonic = monotonic
         self._awaited: dict[Key, float] = {}
+        self._first: dict[Key, asyncio.Lock] = {}
         self.queue: WorkQueue[Key] = WorkQueue(self._ask, workers=WORKERS)
+
+    async def first_answers(self, key: Key) -> None:
+        """After a start: ask this instance's pods once before anything is decided from their silence."""
+        if self._answers.heard(key.namespace, key.name):
+            return
+        async with self._first.setdefault(key, asyncio.Lock()):
+            pods = self._pods(key)
+            instance = self._caches.current(KMIP_INSTANCES, key.namespace, key.name)
+            if pods and instance is not None and not self._answers.heard(key.namespace, key.name):
+                answers = await self._ask_pods(key, instance, pods)
+                if answers is not None:
+                    self._answers.replace(key.namespace, key.name, answers)
+        self._first.pop(key, None)
 
     def expect(self, key: Key, *, awaited: bool) -> None:
         """Ask this instance's pods from now on; ``awaited``: something must be confirmed, so at once and in short steps."""
@@ -77,7 +92,7 @@ class Poller:
         if instance is None:
             await self.forget(key)
             return None
-        pods = [pod for pod in self._pods(key) if (pod.get("status") or {}).get("podIP")]
+        pods = self._pods(key)
         try:
             answers = await self._ask_pods(key, instance, pods) if pods else {}
         except (ApiError, UnreachableError) as error:
@@ -104,9 +119,14 @@ class Poller:
         answers = await self._status.ask(key.namespace, key.name, version, load, addresses.values())
         return {uid: answers[address] for uid, address in addresses.items()}
 
-    def _pods(self, key: Key) -> tuple[Manifest, ...]:
+    def _pods(self, key: Key) -> list[Manifest]:
+        """The instance's pods that have an address and are not on their way out."""
         found = self._caches.stores[PODS].indexed(BY_INSTANCE, key.namespace, label_value(key.name))
-        return tuple(pod for pod in found if not pod["metadata"].get("deletionTimestamp"))
+        return [
+            pod
+            for pod in found
+            if (pod.get("status") or {}).get("podIP") and not pod["metadata"].get("deletionTimestamp")
+        ]
 
     def _pause(self, key: Key) -> float:
         since = self._awaited.get(key)

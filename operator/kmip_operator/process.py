@@ -60,7 +60,7 @@ class _Process:
         try:
             if not await self._acquire(lease):
                 return 0
-            client = Client(transport, guard=lease.guard)
+            client = Client(transport, guard=lease.guard, count=self._metrics.count_write)
             self._leader = Leader(client, configuration, self._settings, self._metrics, self._health)
             return await self._lead(lease, self._leader)
         finally:

@@ -81,6 +81,7 @@ class Reconciler:
             # Nothing is to be done at deletion: owned children go with their owner, the others stay as they are.
             return None
         try:
+            await self._hear_pods(key, manifest)
             plan = await self._rounds[key.kind].plan(manifest, self._now)
             done = await self._carry_out(resource, manifest, plan, self._now())
         except NotFoundError as error:
@@ -97,6 +98,13 @@ class Reconciler:
             raise
         self._report(key, plan, done)
         return self._next(key, manifest, plan, done)
+
+    async def _hear_pods(self, key: Key, manifest: Manifest) -> None:
+        instance = key.name if key.kind == KMIP_INSTANCES.kind else None
+        if key.kind == CLIENT_CERTIFICATES.kind:
+            instance = (manifest["spec"].get("instanceRef") or {}).get("name")
+        if instance is not None:
+            await self._poller.first_answers(Key(KMIP_INSTANCES.kind, key.namespace, instance))
 
     def _next(self, key: Key, manifest: Manifest, plan: Plan, done: Done) -> float | None:
         if done.interrupted and not done.conflicts:

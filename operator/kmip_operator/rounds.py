@@ -11,7 +11,6 @@ from kmip_operator.clientcertificate.observe import observe as observe_client_ce
 from kmip_operator.keymanager.decide import decide as decide_key_manager
 from kmip_operator.keymanager.observe import observe as observe_key_manager
 from kmip_operator.keymanager.prepare import prepare as prepare_key_manager
-from kmip_operator.keymanager.snapshot import KeyManagerSnapshot
 from kmip_operator.kmipinstance.decide import decide as decide_instance
 from kmip_operator.kmipinstance.observe import observe as observe_instance
 from kmip_operator.kmipinstance.prepare import prepare as prepare_instance
@@ -27,17 +26,13 @@ Snapshot = TypeVar("Snapshot")
 def rounds(sources: Sources) -> dict[str, Rounds[Any]]:
     """By kind: observe from ``sources``, prepare, decide."""
     return {
-        KEY_MANAGERS.kind: Rounds(partial(observe_key_manager, sources), _prepare_key_manager, decide_key_manager),
+        KEY_MANAGERS.kind: Rounds(partial(observe_key_manager, sources), prepare_key_manager, decide_key_manager),
         ROOT_KEYS.kind: Rounds(partial(observe_root_key, sources), _as_is, decide_root_key),
         KMIP_INSTANCES.kind: Rounds(partial(observe_instance, sources), prepare_instance, decide_instance),
         CLIENT_CERTIFICATES.kind: Rounds(
             partial(observe_client_certificate, sources), _as_is, decide_client_certificate
         ),
     }
-
-
-def _prepare_key_manager(snapshot: KeyManagerSnapshot, _: datetime) -> KeyManagerSnapshot:
-    return prepare_key_manager(snapshot)
 
 
 def _as_is(snapshot: Snapshot, _: datetime) -> Snapshot:

@@ -15,6 +15,10 @@ class Answers:
     def __init__(self) -> None:
         self._answers: dict[tuple[str, str], dict[str, PodAnswer]] = {}
 
+    def heard(self, namespace: str, instance: str) -> bool:
+        """Whether this instance's pods have been asked."""
+        return (namespace, instance) in self._answers
+
     def of(self, namespace: str, instance: str) -> Mapping[str, PodAnswer]:
         """The latest answers of an instance's pods, by pod uid."""
         return self._answers.get((namespace, instance), {})

@@ -30,17 +30,27 @@ def _always() -> None:
     """The write guard of a process that need not lead."""
 
 
+def _uncounted(verb: str, plural: str) -> None:
+    """Nobody counts."""
+
+
 class Client:
     """The API, typed as far as the operator needs it. Every method may raise the errors of :meth:`Transport.request`.
 
     ``guard`` is called right before each write and raises :class:`~kmip_operator.kube.errors.NotLeadingError` when this process
-    may no longer be the leader. ``written`` counts writes by (verb, plural).
+    may no longer be the leader; ``count(verb, plural)`` right after it.
     """
 
-    def __init__(self, transport: Transport, *, guard: Callable[[], None] = _always) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        guard: Callable[[], None] = _always,
+        count: Callable[[str, str], None] = _uncounted,
+    ) -> None:
         self._transport = transport
         self._guard = guard
-        self.written: dict[tuple[str, str], int] = {}
+        self._count = count
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest | None:
         """The object, or ``None``."""
@@ -184,8 +194,7 @@ class Client:
         retry: bool = True,
     ) -> Any:
         self._guard()
-        count = (method.lower(), resource.plural)
-        self.written[count] = self.written.get(count, 0) + 1
+        self._count(method.lower(), resource.plural)
         return await self._transport.request(
             method, path, query=query, body=body, content_type=content_type, deadline=deadline, retry=retry
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import selectors
 from collections import Counter
@@ -116,7 +117,7 @@ def test_failures_back_off_exponentially_and_a_success_forgets_them() -> None:
         queue.add("a")
         await asyncio.sleep(1.5)
         await finish(task)
-        return [round(later - earlier, 6) for earlier, later in zip(times, times[1:], strict=False)]
+        return [round(later - earlier, 6) for earlier, later in itertools.pairwise(times)]
 
     gaps = run(scenario())
     assert gaps[:3] == [1, 2, 3]
