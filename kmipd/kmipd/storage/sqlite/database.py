@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,9 @@ from kmipd.storage.volume import VOLATILE_FILE_SYSTEMS, OwnerLock, file_system_t
 PING_SECONDS = 5.0
 """A flush that takes longer makes every client wait longer than vCenter does before it asks another server."""
 
+RECENT = 4096
+"""Objects kept in memory after they were read: wrapped, and about two kilobytes each."""
+
 _MANY = 500
 """Identifiers in one statement: SQLite's oldest default limit of parameters is 999."""
 
@@ -43,7 +47,11 @@ class _Taken(NamedTuple):
 
 
 class SqliteStorage:
-    """A keyspace in one file, held exclusively until :meth:`aclose`."""
+    """A keyspace in one file, held exclusively until :meth:`aclose`.
+
+    As nobody else writes the file, an object that was read is kept until it is written: a row is read every few minutes by
+    each of many hosts, and reading it again costs ten times as much.
+    """
 
     def __init__(
         self, path: Path, keyspace: UUID, lock: OwnerLock, writer: sqlite3.Connection, reader: sqlite3.Connection
@@ -52,7 +60,8 @@ class SqliteStorage:
         self._keyspace = keyspace
         self._lock = lock
         self._reader = reader
-        self._writer = Writer(writer, partial(_reopen, path, keyspace), name=str(path))
+        self._recent: OrderedDict[str, StoredObject] = OrderedDict()
+        self._writer = Writer(writer, partial(_reopen, path, keyspace), changed=self._forget, name=str(path))
 
     @classmethod
     async def open(cls, path: Path, expected_keyspace: UUID | None = None) -> Self:
@@ -75,11 +84,20 @@ class SqliteStorage:
 
     async def get(self, uid: str) -> StoredObject | None:
         """The object, or ``None``."""
+        recent = self._recent.get(uid)
+        if recent is not None:
+            return recent
         try:
             rows = self._reader.execute(statements.SELECT, (uid,)).fetchall()
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
-        return StoredObject(*rows[0]) if rows else None
+        if not rows:
+            return None
+        stored = StoredObject(*rows[0])
+        if len(self._recent) >= RECENT:
+            self._recent.popitem(last=False)
+        self._recent[uid] = stored
+        return stored
 
     async def get_many(self, uids: Sequence[str]) -> list[StoredObject]:
         """The objects that exist, in the order asked."""
@@ -95,12 +113,12 @@ class SqliteStorage:
 
     async def insert(self, stored: StoredObject, index: Sequence[IndexEntry]) -> None:
         """Store a new object durably."""
-        await self._writer.submit(partial(statements.insert, stored=stored, keys=index_keys(index)))
+        await self._writer.submit(stored.uid, partial(statements.insert, stored=stored, keys=index_keys(index)))
 
     async def replace(self, stored: StoredObject, index: Sequence[IndexEntry] | None) -> bool:
         """Replace the row whose revision is ``stored.revision`` durably; ``False`` if there is no such row."""
         keys = None if index is None else index_keys(index)
-        return bool(await self._writer.submit(partial(statements.replace, stored=stored, keys=keys)))
+        return bool(await self._writer.submit(stored.uid, partial(statements.replace, stored=stored, keys=keys)))
 
     async def locate(self, query: LocateQuery, *, offset: int, limit: int | None) -> LocatePage:
         """Identifiers that match, newest first."""
@@ -131,7 +149,7 @@ class SqliteStorage:
             self._reader.execute("SELECT at FROM heartbeat").fetchall()
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
-        written = self._writer.submit(partial(statements.beat, now=int(time.time())))
+        written = self._writer.submit("", partial(statements.beat, now=int(time.time())))
         late = StorageUnavailable(f"{self._path}: a small write took longer than {PING_SECONDS:g} s; the disk hangs")
         timer = asyncio.get_running_loop().call_later(PING_SECONDS, _fail, written, late)
         try:
@@ -144,6 +162,9 @@ class SqliteStorage:
         self._reader.close()
         await self._writer.aclose()
         self._lock.release()
+
+    def _forget(self, uid: str) -> None:
+        self._recent.pop(uid, None)
 
     def _unreadable(self, error: sqlite3.Error) -> StorageUnavailable:
         return StorageUnavailable(f"{self._path}: {error}")

@@ -33,6 +33,7 @@ _OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingErr
 
 
 class _Write(NamedTuple):
+    uid: str
     apply: Apply
     future: asyncio.Future[Any]
 
@@ -46,12 +47,16 @@ class Writer:
     """Runs writes in a thread of its own, in the order they came.
 
     ``connection`` is used until a write fails for the disk's or file's sake; then ``reopen`` must give a verified one before
-    anything is written again.
+    anything is written again. ``changed`` is told, on the loop's thread and before the waiter, the identifier of each object
+    that was written or may have been.
     """
 
-    def __init__(self, connection: sqlite3.Connection, reopen: Open, *, name: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, reopen: Open, *, changed: Callable[[str], object], name: str
+    ) -> None:
         self._connection: sqlite3.Connection | None = connection
         self._reopen = reopen
+        self._changed = changed
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
@@ -63,8 +68,8 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, apply: Apply) -> asyncio.Future[Any]:
-        """Have ``apply`` run in a transaction; the future has its result once that is durable.
+    def submit(self, uid: str, apply: Apply) -> asyncio.Future[Any]:
+        """Have ``apply``, which writes the object ``uid``, run in a transaction; its result is there once that is durable.
 
         Raises:
             StorageUnavailable: too many writes wait already, or the database is closed.
@@ -75,7 +80,7 @@ class Writer:
             raise StorageUnavailable(f"{self._name}: {self._pending} writes wait; the disk does not keep up")
         self._pending += 1
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.put(_Write(apply, future))
+        self._queue.put(_Write(uid, apply, future))
         return future
 
     async def aclose(self) -> None:
@@ -114,6 +119,7 @@ class Writer:
     def _deliver(self, group: list[_Write], outcomes: list[_Outcome], running: bool) -> None:
         self._pending -= len(group)
         for write, outcome in zip(group, outcomes, strict=True):
+            self._changed(write.uid)
             if write.future.done():
                 continue  # the waiter was cancelled; the write stands
             if outcome.error is None:
