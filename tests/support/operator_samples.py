@@ -149,13 +149,17 @@ def answered(jobs: Sequence[JobFacts], result: RootKeyResult, now: datetime) -> 
     return tuple(replace(job, result=result, finished=now) if job.finished is None else job for job in jobs)
 
 
+def confirmed(secret: str) -> Manifest:
+    """A confirmed credential in a KeyManager's status."""
+    return {"secretUid": f"uid-of-{secret}", "secretResourceVersion": "1", "hmac": HMAC, "request": "r"}
+
+
 def ready_key_manager(**changes: Any) -> Manifest:
     """A KeyManager that is ready."""
     manifest = key_manager(**changes)
-    confirmed = {"secretUid": "u", "secretResourceVersion": "1", "hmac": HMAC, "request": "r"}
     manifest["status"] = {
         "observedGeneration": 1,
-        "credentials": {"use": confirmed, "manage": confirmed},
+        "credentials": {"use": confirmed("hsm-user"), "manage": confirmed("hsm-officer")},
         "conditions": [condition("Ready", "True", "Ready")],
     }
     return manifest

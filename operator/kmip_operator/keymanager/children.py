@@ -255,8 +255,12 @@ def request_id(
     request: RootKeyRequest,
     credential: Credential,
     secrets: dict[str, ObjectMeta],
+    credential_check: str = "",
 ) -> str:
-    """What a root-key Job is a Job for: the same request with the same credential and the same program has the same id."""
+    """What a root-key Job is a Job for: the same request with the same credential and the same program has the same id.
+
+    ``credential_check``: uid of the Secret with the HMAC key, where the answer is worth nothing under another key.
+    """
     content = {
         "owner": owner["metadata"]["uid"],
         "request": request.model_dump(mode="json", exclude_none=True),
@@ -264,6 +268,7 @@ def request_id(
         "image": custody_image(spec, images),
         "credential": secret_key(spec, credential),
         "inputs": input_marks(spec, secrets, credential),
+        "credentialCheck": credential_check,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from kmip_contract.rootkey import CustodyErrorKind, ProviderFacts
 from kmip_operator.conditions import Finding, Problem, render, summarise, transitions, truth
+from kmip_operator.facts import ObjectMeta
 from kmip_operator.invalid import invalid_spec
 from kmip_operator.keymanager import jobs
 from kmip_operator.keymanager.children import (
@@ -38,6 +39,8 @@ _STEPS: dict[CustodyErrorKind, tuple[bool | None, bool | None, bool | None]] = {
     CustodyErrorKind.AUTHORIZATION_LOST: (True, True, False),
     CustodyErrorKind.ROOT_KEY_UNSUITABLE: (True, True, True),
 }
+# Seconds; the HMAC key's own event comes sooner.
+_SOON = 1.0
 _NOT_REACHED = (False, None, None)
 _UNKNOWN = (None, None, None)
 
@@ -69,8 +72,9 @@ def decide(snapshot: KeyManagerSnapshot, now: datetime) -> Plan:
         return invalid_spec(snapshot.object, error, now)
     before = previous_status(snapshot.object)
     missing = tuple(_missing(snapshot, spec))
-    trials = () if missing else tuple(_trial(snapshot, spec, before, use, now) for use in uses(spec))
-    problems = (*missing, *(found for trial in trials if (found := _problem(trial)) is not None))
+    trials = tuple(_trials(snapshot, spec, before, now)) if not missing else ()
+    first = () if missing or trials else (Problem(Reason.PROBING, "The credentials will be tried in a moment."),)
+    problems = (*missing, *first, *(found for trial in trials if (found := _problem(trial)) is not None))
     findings = (
         *summarise(problems, ready="The key manager accepts the credentials."),
         *_steps(missing, trials),
@@ -81,11 +85,12 @@ def decide(snapshot: KeyManagerSnapshot, now: datetime) -> Plan:
         observed_generation=snapshot.object["metadata"].get("generation", 0),
         provider=provider,
         summary=_summary(provider),
-        credentials=_confirmed(spec, before, trials),
+        credentials=_confirmed(before, trials),
         root_keys=list(snapshot.root_keys) or None,
     ).to_manifest()
     status["conditions"] = render(findings, snapshot.object, now)
-    waits = [trial.record.wait for trial in trials if not trial.done and trial.record.wait is not None]
+    waits = [_SOON] if first else []
+    waits += [trial.record.wait for trial in trials if not trial.done and trial.record.wait is not None]
     current = [trial.identity for trial in trials]
     return Plan(
         status=status,
@@ -132,12 +137,25 @@ def _missing(snapshot: KeyManagerSnapshot, spec: KeyManagerSpec) -> Iterator[Pro
         )
 
 
+def _trials(
+    snapshot: KeyManagerSnapshot, spec: KeyManagerSpec, before: KeyManagerStatus, now: datetime
+) -> Iterator[_Trial]:
+    """None before the HMAC key exists: what is tried is known by it, and a credential must not be tried under two names."""
+    if snapshot.credential_check is not None:
+        for use in uses(spec):
+            yield _trial(snapshot, spec, before, use, now, snapshot.credential_check)
+
+
 def _trial(
-    snapshot: KeyManagerSnapshot, spec: KeyManagerSpec, before: KeyManagerStatus, use: Use, now: datetime
+    snapshot: KeyManagerSnapshot,
+    spec: KeyManagerSpec,
+    before: KeyManagerStatus,
+    use: Use,
+    now: datetime,
+    check: ObjectMeta,
 ) -> _Trial:
-    identity = request_id(
-        snapshot.object, spec, snapshot.images, probe_request(spec), use.credential, dict(snapshot.secrets)
-    )
+    request, secrets = probe_request(spec), dict(snapshot.secrets)
+    identity = request_id(snapshot.object, spec, snapshot.images, request, use.credential, secrets, check.uid)
     known = before.credentials
     confirmed = (known.use if use.purpose == "use" else known.manage) if known else None
     record = jobs.record(snapshot.jobs, identity, now)
@@ -210,12 +228,12 @@ def _new_jobs(snapshot: KeyManagerSnapshot, spec: KeyManagerSpec, trials: Sequen
             )
 
 
-def _confirmed(spec: KeyManagerSpec, before: KeyManagerStatus, trials: Sequence[_Trial]) -> ConfirmedCredentials | None:
+def _confirmed(before: KeyManagerStatus, trials: Sequence[_Trial]) -> ConfirmedCredentials | None:
     """What is confirmed stays until another is: serving pods have logged in with it."""
     if not trials:
         return before.credentials
     by_purpose = {trial.use.purpose: trial.confirmed for trial in trials}
-    manage = by_purpose.get("manage") if spec.credentials.manage else None
+    manage = by_purpose.get("manage")
     if by_purpose.get("use") is None and manage is None:
         return None
     return ConfirmedCredentials(use=by_purpose.get("use"), manage=manage)

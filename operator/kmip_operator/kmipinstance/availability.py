@@ -111,7 +111,7 @@ def _unknown_regions(regions: Sequence[SiteState], nodes: Sequence[NodeFacts] | 
         return
     for state in regions:
         wanted = state.site.nodes
-        if any(all(node.labels.get(key) == value for key, value in wanted.items()) for node in nodes):
+        if not wanted or any(all(node.labels.get(key) == value for key, value in wanted.items()) for node in nodes):
             continue
         by_name = wanted == {REGION_LABEL: state.site.region}
         field = f"{state.site.path}.name" if by_name else f"{state.site.path}.nodeSelector"

@@ -156,7 +156,7 @@ def _volume_claim(inputs: PodInputs) -> Manifest:
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         # Templates cannot be changed; the keyspace's label is put on the claim itself.
-        "metadata": {"name": DATA_VOLUME, "labels": retained_labels(inputs.instance, "data", None)},
+        "metadata": {"name": DATA_VOLUME, "labels": retained_labels(inputs.instance, "server", None)},
         "spec": spec,
     }
 

@@ -25,13 +25,13 @@ def created_key_id(root_key: Manifest) -> str:
     return str(uuid.uuid5(_KEY_IDS, key_label(root_key)))
 
 
-def request(root_key: Manifest, spec: RootKeySpec, key_manager: KeyManagerSpec) -> RootKeyRequest:
-    """Find or create the key, or find and test it."""
+def request(root_key: Manifest, spec: RootKeySpec, key_manager: KeyManagerSpec, confirmed: str) -> RootKeyRequest:
+    """Find or create the key, or find and test it; with the credential that has the HMAC ``confirmed``."""
     if spec.source.adopt is not None:
         return RootKeyRequest(
             action=RootKeyAction.ADOPT,
             connection=connection(key_manager),
-            credential=credential_check(),
+            credential=credential_check(confirmed),
             key_id=spec.source.adopt.key_id,
         )
     if spec.source.create is None:
@@ -39,7 +39,7 @@ def request(root_key: Manifest, spec: RootKeySpec, key_manager: KeyManagerSpec) 
     return RootKeyRequest(
         action=RootKeyAction.CREATE,
         connection=connection(key_manager),
-        credential=credential_check(),
+        credential=credential_check(confirmed),
         key_id=created_key_id(root_key),
         label=key_label(root_key),
         algorithm=spec.source.create.algorithm,

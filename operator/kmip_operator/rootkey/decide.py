@@ -22,8 +22,9 @@ from kmip_operator.conditions import (
 )
 from kmip_operator.invalid import invalid_spec
 from kmip_operator.keymanager import jobs
-from kmip_operator.keymanager.children import managing, request_id, root_key_job, secret_key
-from kmip_operator.keymanager.model import KeyManagerSpec
+from kmip_operator.keymanager.children import managing, request_id, root_key_job, secret_key, uses
+from kmip_operator.keymanager.decide import previous_status as key_manager_status
+from kmip_operator.keymanager.model import ConfirmedCredential, KeyManagerSpec
 from kmip_operator.plan import Event, Manifest, Plan, Ref
 from kmip_operator.reasons import Reason
 from kmip_operator.rootkey.children import request
@@ -59,9 +60,10 @@ def decide(snapshot: RootKeySnapshot, now: datetime) -> Plan:
         # The key exists and its spec cannot change: nothing the key manager says now makes it another key.
         return _plan(snapshot, before, keyspaces, _later_problems(snapshot), now)
     waiting = _waiting(snapshot, spec, key_manager)
-    if waiting is not None or key_manager is None:
+    confirmed = _confirmed(snapshot, key_manager)
+    if waiting is not None or key_manager is None or confirmed is None:
         return _plan(snapshot, before, keyspaces, (waiting,) if waiting else (), now)
-    return _obtain(snapshot, spec, key_manager, keyspaces, now)
+    return _obtain(snapshot, spec, key_manager, confirmed.hmac, keyspaces, now)
 
 
 def previous_status(root_key: Manifest) -> RootKeyStatus:
@@ -86,7 +88,25 @@ def _waiting(snapshot: RootKeySnapshot, spec: RootKeySpec, key_manager: KeyManag
             f"spec.keyManagerRef: KeyManager {name} needs the Secret {secret}, which does not exist. Create it.",
             stalled=True,
         )
+    if _confirmed(snapshot, key_manager) is None:
+        return Problem(
+            Reason.KEY_MANAGER_NOT_READY,
+            f"spec.keyManagerRef: KeyManager {name} has yet to try the credential that is in Secret {secret} now.",
+        )
     return None
+
+
+def _confirmed(snapshot: RootKeySnapshot, key_manager: KeyManagerSpec | None) -> ConfirmedCredential | None:
+    """The managing credential as the KeyManager has confirmed it, ``None`` when the Secret is another by now."""
+    if snapshot.key_manager is None or key_manager is None:
+        return None
+    known = key_manager_status(snapshot.key_manager).credentials
+    confirmed = (known.manage if len(uses(key_manager)) > 1 else known.use) if known else None
+    secret = snapshot.secrets.get(secret_key(key_manager, managing(key_manager))[0])
+    if confirmed is None or secret is None:
+        return None
+    same = (secret.uid, secret.resource_version) == (confirmed.secret_uid, confirmed.secret_resource_version)
+    return confirmed if same else None
 
 
 def _no_key_manager(name: str) -> Problem:
@@ -119,10 +139,11 @@ def _obtain(
     snapshot: RootKeySnapshot,
     spec: RootKeySpec,
     key_manager: KeyManagerSpec,
+    confirmed: str,
     keyspaces: tuple[BoundKeyspace, ...],
     now: datetime,
 ) -> Plan:
-    wanted = request(snapshot.object, spec, key_manager)
+    wanted = request(snapshot.object, spec, key_manager, confirmed)
     credential = managing(key_manager)
     identity = request_id(snapshot.object, key_manager, snapshot.images, wanted, credential, dict(snapshot.secrets))
     record = jobs.record(snapshot.jobs, identity, now)

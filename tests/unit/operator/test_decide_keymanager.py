@@ -41,13 +41,22 @@ def message(plan: Plan, kind: str = "Stalled") -> str:
     return next(str(item["message"]) for item in plan.status["conditions"] if item["type"] == kind)
 
 
+def begun(**changes: Any) -> tuple[KeyManagerSnapshot, Plan]:
+    """The HMAC key exists and the credentials are being tried."""
+    return step(step(key_manager_snapshot(**changes))[0])
+
+
 def running() -> KeyManagerSnapshot:
-    return step(key_manager_snapshot())[0]
+    return begun()[0]
 
 
-def test_a_new_key_manager_gets_a_hash_key_and_one_probe_for_each_credential() -> None:
-    _, plan = step(key_manager_snapshot())
-    assert [item["kind"] for item in plan.create] == ["Secret", "Job", "Job"]
+def test_a_new_key_manager_gets_a_hash_key_and_then_one_probe_for_each_credential() -> None:
+    snapshot, plan = step(key_manager_snapshot())
+    assert [item["kind"] for item in plan.create] == ["Secret"]
+    assert plan.requeue_after == 1.0
+    assert conditions(plan)["Ready"] == ("False", "Probing")
+    _, plan = step(snapshot)
+    assert [item["kind"] for item in plan.create] == ["Job", "Job"]
     assert conditions(plan)["Ready"] == ("False", "Probing")
     assert conditions(plan)["Reconciling"] == ("True", "Probing")
     assert conditions(plan)["Stalled"][0] == "False"
@@ -62,13 +71,13 @@ def test_one_credential_for_both_purposes_is_tried_once() -> None:
         }
     )
     for variant in (manifest, same):
-        _, plan = step(key_manager_snapshot(object=variant))
-        assert [item["kind"] for item in plan.create] == ["Secret", "Job"]
+        _, plan = begun(object=variant)
+        assert [item["kind"] for item in plan.create] == ["Job"]
 
 
 def test_the_request_in_the_job_is_what_custody_reads_and_holds_no_secret() -> None:
-    _, plan = step(key_manager_snapshot())
-    job = plan.create[1]
+    _, plan = begun()
+    job = plan.create[0]
     text = job["spec"]["template"]["metadata"]["annotations"]["kmip.dev/request"]
     request = RootKeyRequest.model_validate_json(text)
     assert request.connection.type == "PKCS11"
@@ -154,6 +163,13 @@ def test_another_version_of_the_secret_is_tried_once_and_the_old_jobs_go() -> No
     assert {ref.name for ref in plan.delete} == {job.name for job in old}
 
 
+def test_under_a_new_hash_key_the_credentials_are_tried_again() -> None:
+    snapshot = running()
+    snapshot, _ = step(replace(snapshot, jobs=answered(snapshot.jobs, probed(), NOW)))
+    _, plan = step(replace(snapshot, credential_check=replace(meta("luna-credential-check"), uid="another")))
+    assert [item["kind"] for item in plan.create] == ["Job", "Job"]
+
+
 def test_what_was_confirmed_stays_while_a_new_secret_is_tried() -> None:
     snapshot = running()
     snapshot, _ = step(replace(snapshot, jobs=answered(snapshot.jobs, probed(), NOW)))
@@ -164,9 +180,8 @@ def test_what_was_confirmed_stays_while_a_new_secret_is_tried() -> None:
 
 
 def test_a_key_manager_that_is_away_is_tried_again_with_growing_pauses() -> None:
-    snapshot = key_manager_snapshot(object=key_manager(credentials={"use": {"secretRef": {"name": "hsm-user"}}}))
     now, pauses = NOW, []
-    snapshot, _ = step(snapshot, now)
+    snapshot, _ = begun(object=key_manager(credentials={"use": {"secretRef": {"name": "hsm-user"}}}))
     for _ in range(9):
         away = answered(snapshot.jobs, probed(CustodyErrorKind.UNAVAILABLE), now)
         snapshot, plan = step(replace(snapshot, jobs=away), now)
@@ -228,9 +243,8 @@ def test_neither_hash_key_nor_names_of_secrets_content_appear_outside_the_secret
     snapshot = prepare(key_manager_snapshot(), NOW)
     assert snapshot.new_credential_check is not None
     key = snapshot.new_credential_check["data"]["hmac.key"]
-    plan = decide(snapshot, NOW)
-    rest: list[Any] = [item for item in plan.create if item["kind"] != "Secret"]
-    assert key not in json.dumps([rest, plan.status])
+    after, plan = step(snapshot)
+    assert key not in json.dumps([plan.status, step(after)[1].create])
     assert key not in repr(snapshot)
 
 
@@ -245,7 +259,7 @@ def test_neither_hash_key_nor_names_of_secrets_content_appear_outside_the_secret
 def test_deciding_twice_about_the_same_state_does_nothing_the_second_time(
     results: list[Any], pauses: list[int]
 ) -> None:
-    now, (snapshot, _) = NOW, step(key_manager_snapshot())
+    now, snapshot = NOW, running()
     for result, pause in zip(results, pauses, strict=False):
         snapshot = replace(snapshot, jobs=answered(snapshot.jobs, result, now))
         now += timedelta(seconds=pause)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.operator_samples import (
+    HMAC,
     KEYSPACE,
     NOW,
     answered,
@@ -122,6 +123,21 @@ def test_it_waits_for_its_key_manager_and_says_what_that_waits_for() -> None:
     assert conditions(plan)["Stalled"] == ("True", "KeyManagerNotReady")
     assert refusal in message(plan)
     assert plan.create == ()
+
+
+def test_a_credential_that_the_key_manager_has_not_tried_yet_is_not_used() -> None:
+    """A mistyped PIN reaches the token once, by the Probe Job."""
+    changed = {"hsm-officer": meta("hsm-officer", "2")}
+    _, plan = step(root_key_snapshot(secrets=changed))
+    assert plan.create == ()
+    assert conditions(plan)["Reconciling"] == ("True", "KeyManagerNotReady")
+    assert "has yet to try the credential that is in Secret hsm-officer now" in message(plan)
+
+
+def test_the_job_is_told_which_credential_was_confirmed() -> None:
+    request = request_of(step(root_key_snapshot())[1])
+    assert request.credential is not None
+    assert request.credential.hmac == HMAC
 
 
 def test_a_key_that_does_not_fit_stalls() -> None:

@@ -20,12 +20,12 @@ from support.operator_samples import (
     instance_snapshot,
     key_manager,
     key_manager_snapshot,
+    meta,
     ready_key_manager,
     root_key_snapshot,
 )
 
 from kmip_operator.keymanager import decide as keymanager_decide
-from kmip_operator.keymanager import prepare as keymanager_prepare
 from kmip_operator.kmipinstance import decide as instance_decide
 from kmip_operator.kmipinstance import prepare as instance_prepare
 from kmip_operator.plan import Manifest
@@ -101,8 +101,9 @@ FULL: Manifest = {
 
 
 def keymanager_jobs(**changes: Any) -> list[Manifest]:
-    snapshot = keymanager_prepare.prepare(key_manager_snapshot(object=key_manager(**changes)), NOW)
-    return [item for item in keymanager_decide.decide(snapshot, NOW).create if item["kind"] == "Job"]
+    check = meta("luna-credential-check")
+    snapshot = key_manager_snapshot(object=key_manager(**changes), credential_check=check)
+    return list(keymanager_decide.decide(snapshot, NOW).create)
 
 
 CASES: dict[str, Callable[[], list[Manifest]]] = {
