@@ -81,9 +81,10 @@ class CustodyClient:
         self._writer.write(data)
 
     async def closed(self) -> None:
-        """Wait until custody has hung up."""
-        with contextlib.suppress(ConnectionError):
-            await self._task
+        """Wait until custody has hung up; fail when it has not in 20 seconds."""
+        async with asyncio.timeout(20):
+            with contextlib.suppress(ConnectionError):
+                await asyncio.shield(self._task)
 
     async def close(self) -> None:
         self._task.cancel()

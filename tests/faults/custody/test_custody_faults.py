@@ -216,7 +216,7 @@ async def test_ends_with_its_parent(software_config: CustodyConfig, tmp_path: Pa
         waiting.process = parent
         client = await waiting.connect()
         parent.kill()
-        await asyncio.wait_for(client.closed(), 20)
+        await client.closed()
         await waiting.hang_up()
 
     async def gone() -> bool:
@@ -240,7 +240,7 @@ async def test_frames_that_do_not_fit_close_the_connection(software_config: Cust
         ):
             client = await process.connect()
             client.send_raw(junk)
-            await asyncio.wait_for(client.closed(), 10)
+            await client.closed()
         client = await process.connect()
         item = CustodyItem(context=context(), size=33)
         response, _ = await client.request(CustodyOperation.WRAP, [item], bytes(32))
