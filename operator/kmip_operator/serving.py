@@ -34,9 +34,9 @@ class HttpServer:
                 web.get("/metrics", self._show_metrics),
             ]
         )
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host or None, port, shutdown_timeout=1.0).start()
+        await web.TCPSite(self._runner, host or None, port).start()
         return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:

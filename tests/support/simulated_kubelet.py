@@ -1,8 +1,8 @@
 """A stand-in for what only nodes do, so that the operator can be run whole against a bare API server.
 
-It is NOT a kubelet: no container runs. For each Job it makes the pod that the Job controller would make and writes the status a
-finished pod would have, with a result as custody would give it; for each StatefulSet it makes the pods and marks them Ready. The
-pods' status port is real: mutual TLS with the certificates of the instance's control Secret, answering a real ``KmipdStatus``
+It is NOT a kubelet: no container runs. For each Job it makes the pod that the Job controller would make and writes the status
+a finished pod would have, with a result as custody would give it; for each StatefulSet it makes the pod and marks it Ready.
+The pods' status port is real: mutual TLS with the certificates of the instance's control Secret, and a real ``KmipdStatus``
 whose allowlist revision is read from the allowlist Secret.
 """
 
@@ -46,6 +46,7 @@ NODE: Manifest = {
     },
 }
 CREDENTIAL_HMAC = "5e" * 32
+KEYSPACE = UUID("0b5f1a52-8f3e-4c55-9d0a-5f3f2f1f0a11")
 STATUS_PORT = 8443
 
 
@@ -61,7 +62,7 @@ class SimulatedKubelet:
     kubectl: Any
     namespace: str
     folder: Path
-    keyspace: UUID = UUID("0b5f1a52-8f3e-4c55-9d0a-5f3f2f1f0a11")
+    keyspace: UUID = KEYSPACE
     ports: dict[str, StatusPort] = field(default_factory=dict)
 
     def start(self) -> None:
