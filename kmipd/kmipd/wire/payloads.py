@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from kmipd.wire import tags
@@ -258,15 +258,12 @@ class PayloadCodec(Generic[P]):
     """Decodes and encodes one operation's payload of one direction."""
 
     def __init__(self, cls: type[P], rows: tuple[PayloadRow, ...]) -> None:
-        self._cls = cls
-        self._names = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+        self.payload_class = cls
         self._rows = rows
         self._readers: dict[int, tuple[PayloadRow, Callable[[Any], Any] | None]] = {}
         self._known: set[int] = set()
         self._required: list[PayloadRow] = [row for row in rows if row.required]
         for row in rows:
-            if row.name not in self._names:
-                raise ValueError(f"{cls.__name__} has no field {row.name}")
             word = row.tag << 8 | self._type(row)
             self._readers[word] = (row, _READERS.get(row.tag))
             self._known.add(row.tag)
@@ -285,7 +282,7 @@ class PayloadCodec(Generic[P]):
             TtlvError: a field of a wrong type, twice, or malformed inside.
             MissingField: a required field is absent.
         """
-        payload = self._cls()
+        payload = self.payload_class()
         seen: set[str] = set()
         for item in items:
             word = item[0]
