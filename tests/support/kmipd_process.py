@@ -88,9 +88,15 @@ class Kmipd:
         return [json.loads(line) for line in (self.directory / "audit.log").read_text().splitlines()]
 
     def custody_pid(self) -> int:
-        """The custody child."""
-        [pid] = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return int(pid)
+        """The custody child; waited for while it is started again."""
+        children: list[str] = []
+
+        def found() -> bool:
+            children[:] = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            return len(children) == 1
+
+        until(found, "one custody")
+        return int(children[0])
 
     def kill(self) -> None:
         """kill -9."""

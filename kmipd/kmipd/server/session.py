@@ -102,40 +102,50 @@ class Session:
     # ---- reading
 
     def _on_readable(self) -> None:
-        if self.phase is not Phase.OPEN:
-            if self.phase is Phase.HANDSHAKE:
-                self._handshake()
-            else:
-                self._discard()
-            return
-        try:
-            data = self._sock.recv(_RECORD)
-        except ssl.SSLWantReadError:
-            return
-        except ssl.SSLWantWriteError:
-            # TLS 1.3 answers a KeyUpdate while the socket is full.
-            self._wait_writable()
-            return
-        except OSError:
-            self.close("connection_lost")
-            return
-        if not data:
-            self.close("by_client")
-            return
+        if self.phase is Phase.OPEN:
+            self._read()
+        elif self.phase is Phase.HANDSHAKE:
+            self._handshake()
+        else:
+            self._discard()
+
+    def _read(self) -> None:
+        """Read until a message can be served or nothing more is there.
+
+        Never only once: after a reset the loop calls back a single time, and what was received before it comes first.
+        """
         buffer = self._buffer
-        if not buffer and self._task is None and not self._out and len(data) >= HEADER_LENGTH:
+        limit = self._server.limits.message_bytes
+        while True:
             try:
-                length = message_length(data[:HEADER_LENGTH], self._server.limits.message_bytes)
-            except FramingError:
-                self._serve(data)
+                data = self._sock.recv(_RECORD)
+            except ssl.SSLWantReadError:
                 return
-            if length == len(data):
-                self._serve(data)
+            except ssl.SSLWantWriteError:
+                # TLS 1.3 answers a KeyUpdate while the socket is full.
+                self._wait_writable()
                 return
-        buffer += data
-        self._serve_buffered()
-        if self.phase is Phase.OPEN and self._full():
-            self._loop.remove_reader(self._fd)
+            except OSError:
+                self.close("connection_lost")
+                return
+            if not data:
+                self.close("by_client")
+                return
+            if not buffer and self._task is None and not self._out and len(data) >= HEADER_LENGTH:
+                try:
+                    whole = message_length(data[:HEADER_LENGTH], limit) == len(data)
+                except FramingError:
+                    whole = True
+                if whole:
+                    self._serve(data)
+                    return
+            buffer += data
+            self._serve_buffered()
+            if self.phase is not Phase.OPEN or self._out:
+                return
+            if self._full():
+                self._loop.remove_reader(self._fd)
+                return
 
     def _full(self) -> bool:
         """Whether more is buffered than the longest message: the client sends without waiting for answers, so let it wait."""
@@ -163,10 +173,14 @@ class Session:
             self._refuse(refusal)
         else:
             self._server.counters.handshakes["ok"] += 1
+            self._read()
 
     def _discard(self) -> None:
         try:
-            if os.read(self._fd, 4 * _RECORD):
+            for _ in range(_TURN):
+                if not os.read(self._fd, 4 * _RECORD):
+                    break
+            else:
                 return
         except BlockingIOError:
             return
@@ -329,7 +343,11 @@ class Session:
     def _resume_reading(self) -> None:
         self._serve_buffered()
         if self.phase in {Phase.HANDSHAKE, Phase.OPEN} and not self._out and not self._full():
-            self._loop.add_reader(self._fd, self._on_readable)
+            try:
+                self._loop.add_reader(self._fd, self._on_readable)
+            except RuntimeError:
+                # uvloop has closed its handle after a reset that came meanwhile.
+                self.close("connection_lost")
 
     # ---- ending
 
