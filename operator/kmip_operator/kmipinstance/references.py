@@ -77,7 +77,9 @@ def _resolve(snapshot: KmipInstanceSnapshot, spec: KmipInstanceSpec) -> Referenc
         )
         return References(False, None, (problem,))
     material, waiting = _material(snapshot, root_spec)
-    return References(True, material, (*waiting, *_missing_secrets(snapshot, spec)))
+    # While the key manager is not ready, its own status says what it lacks.
+    lacking = _missing_credential(snapshot, material) if material is not None else ()
+    return References(True, material, (*waiting, *_missing_connection(snapshot, spec), *lacking))
 
 
 def _material(snapshot: KmipInstanceSnapshot, root_spec: RootKeySpec) -> tuple[Material | None, tuple[Problem, ...]]:
@@ -114,7 +116,7 @@ def _not_ready(reason: Reason, kind: str, manifest: Manifest) -> Problem:
     return Problem(reason, f"spec.rootKeyRef: {kind} {name} is not ready{why}", stalled=holds(manifest, STALLED))
 
 
-def _missing_secrets(snapshot: KmipInstanceSnapshot, spec: KmipInstanceSpec) -> Iterator[Problem]:
+def _missing_connection(snapshot: KmipInstanceSnapshot, spec: KmipInstanceSpec) -> Iterator[Problem]:
     database = postgresql(spec)
     if database is not None and database.connection_secret_ref.name not in snapshot.secrets:
         reference = database.connection_secret_ref
@@ -124,14 +126,14 @@ def _missing_secrets(snapshot: KmipInstanceSnapshot, spec: KmipInstanceSpec) -> 
             f"with the connection URI in its key {reference.key or CONNECTION_FILE}.",
             stalled=True,
         )
-    if snapshot.key_manager is None:
-        return
-    manager = KeyManagerSpec.model_validate(snapshot.key_manager["spec"])
-    name, key = secret_key(manager, manager.credentials.use)
+
+
+def _missing_credential(snapshot: KmipInstanceSnapshot, material: Material) -> Iterator[Problem]:
+    name, key = secret_key(material.key_manager, material.key_manager.credentials.use)
     if name not in snapshot.secrets:
         yield Problem(
             Reason.SECRET_MISSING,
-            f"spec.rootKeyRef: KeyManager {snapshot.key_manager['metadata']['name']} needs Secret {name}, which does not "
+            f"spec.rootKeyRef: KeyManager {material.key_manager_name} needs Secret {name}, which does not "
             f"exist. Create it with the credential in its key {key}.",
             stalled=True,
         )
