@@ -147,7 +147,7 @@ def test_a_restarted_operator_writes_nothing_either(cluster: Cluster) -> None:
         settled = quiet(cluster)
         assert operator.terminate() == 0
         operator.start()
-        operator.wait_until_it_says("caches complete", seconds=10)  # the Lease was given back: no waiting for its end
+        operator.wait_until_it_says("caches complete")
         wait_for_seconds(6)
         assert cluster.writes() == settled
 
@@ -220,6 +220,32 @@ def test_a_missing_secret_is_noticed_when_it_comes(cluster: Cluster) -> None:
         cluster.apply(lifecycle.seed_secret())
         wait_for("it goes on", lambda: cluster.condition("km", "soft", "Stalled") == "False")
         wait_for("all four Ready", cluster.all_ready)
+
+
+def test_an_operator_that_loses_its_lease_ends_at_once(cluster: Cluster) -> None:
+    with cluster.operator as operator:
+        operator.wait_until_it_says("caches complete")
+        patch = json.dumps({"spec": {"holderIdentity": "somebody-else"}})
+        cluster.kubectl("patch", "lease", "kmip-operator", "--type=merge", f"--patch={patch}")
+        assert operator.process is not None
+        assert operator.process.wait(30) == 1
+        assert operator.said("leadership lost")
+
+
+def test_a_second_operator_waits_and_takes_over(cluster: Cluster, tmp_path: Path) -> None:
+    arguments = ("--namespace", cluster.namespace, "--namespaces", cluster.namespace, "--identity", "second")
+    second = OperatorProcess(cluster.apiserver.kubeconfig, tmp_path / "second.log", *arguments)
+    with cluster.operator as first:
+        first.wait_until_it_says("caches complete")
+        with second:
+            second.wait_until_it_says("started")
+            assert second.http("/readyz")[0] == 200
+            assert second.http("/livez")[0] == 200
+            assert second.said("leading") is None
+            assert first.terminate() == 0
+            second.wait_until_it_says("caches complete")
+            cluster.apply(*lifecycle.everything())
+            wait_for("all four Ready", cluster.all_ready)
 
 
 def test_any_moment_of_death_leads_to_the_same_end(apiserver: Any, tmp_path: Path) -> None:
