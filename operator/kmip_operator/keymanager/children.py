@@ -242,10 +242,13 @@ def input_marks(spec: KeyManagerSpec, secrets: dict[str, ObjectMeta], *credentia
     names = {secret_key(spec, credential)[0] for credential in credentials}
     if spec.pkcs11 and spec.pkcs11.config_secret_ref:
         names.add(spec.pkcs11.config_secret_ref.name)
-    return [
-        f"{name}/{secrets[name].uid}/{secrets[name].resource_version}" if name in secrets else f"{name}/-"
-        for name in sorted(names)
-    ]
+    return [secret_mark(name, secrets) for name in sorted(names)]
+
+
+def secret_mark(name: str, secrets: dict[str, ObjectMeta]) -> str:
+    """Changes whenever the Secret does."""
+    meta = secrets.get(name)
+    return f"{name}/{meta.uid}/{meta.resource_version}" if meta else f"{name}/-"
 
 
 def request_id(

@@ -12,7 +12,7 @@ from kmip_contract.allowlist import Serving
 from kmip_operator import naming
 from kmip_operator.conditions import transitions, until
 from kmip_operator.invalid import invalid_spec
-from kmip_operator.keymanager.children import input_marks
+from kmip_operator.keymanager.children import input_marks, secret_mark
 from kmip_operator.kmipinstance import allowlist, keyspace, pods
 from kmip_operator.kmipinstance.children import (
     Site,
@@ -60,7 +60,7 @@ def decide(snapshot: KmipInstanceSnapshot, now: datetime) -> Plan:
     )
     wanted = _children(decision)
     revision = decision.published.content.revision
-    patches, pod_events = pods.patches(snapshot.pods, revision, decision.published.since, _custody_hash(decision), now)
+    patches, pod_events = pods.patches(snapshot.pods, revision, decision.published.since, _mounted_hash(decision), now)
     found, waits = findings(decision)
     answering = [pod for pod in snapshot.pods if not pod.deleting]
     unconfirmed = [pod for pod in answering if not pods.confirmed(pod, revision)]
@@ -114,32 +114,26 @@ def _site_children(decision: Decision, material: Material, site: Site) -> list[M
         key_manager=material.key_manager,
         images=snapshot.images,
         restart_id=mark,
-        input_marks=_input_marks(decision, material),
+        input_marks=tuple(input_marks(material.key_manager, dict(snapshot.secrets))),
     )
     return [config_map(instance, site, kmipd, custody), workload(inputs), disruption_budget(instance, site)]
 
 
-def _input_marks(decision: Decision, material: Material) -> tuple[str, ...]:
-    """The Secrets that take effect only at a start: the module's configuration and the database's connection.
+def _mounted_hash(decision: Decision) -> str | None:
+    """Marks on the pods what they take in while they run, which makes the kubelet bring a new one at once.
 
-    Not the credential: custody logs in with a new one when a Job has confirmed it.
+    Custody's configuration, the credential (when a Job has confirmed it), the database's connection (for new connections).
     """
-    known = decision.snapshot.secrets
-    marks = input_marks(material.key_manager, dict(known))
-    database = postgresql(decision.spec)
-    if database is not None:
-        name = database.connection_secret_ref.name
-        marks.append(f"{name}/{known[name].uid}/{known[name].resource_version}" if name in known else f"{name}/-")
-    return tuple(marks)
-
-
-def _custody_hash(decision: Decision) -> str | None:
-    """Marks custody's configuration on the pods, which makes the kubelet bring a new one at once."""
     material = decision.references.material
     if material is None or not decision.references.permitted:
         return None
     content = custody_config(material.key_manager, material.root_key, material.credential_hmac).to_json()
-    return hashlib.sha256(content).hexdigest()[:16]
+    secrets = dict(decision.snapshot.secrets)
+    marks = input_marks(material.key_manager, secrets, material.key_manager.credentials.use)
+    database = postgresql(decision.spec)
+    if database is not None:
+        marks.append(secret_mark(database.connection_secret_ref.name, secrets))
+    return hashlib.sha256(content + "\n".join(marks).encode()).hexdigest()[:16]
 
 
 def _new_secrets(snapshot: KmipInstanceSnapshot) -> tuple[Manifest, ...]:

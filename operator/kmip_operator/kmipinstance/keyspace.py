@@ -18,10 +18,13 @@ def bound_keyspace(snapshot: KmipInstanceSnapshot) -> str | None:
     known = (snapshot.object.get("status") or {}).get("keyspace")
     if known:
         return str(known)
-    left = [snapshot.authority.meta] if snapshot.authority else []
-    left += [snapshot.server.meta] if snapshot.server else []
-    left += snapshot.volume_claims
-    return next((found for meta in left if (found := meta.labels.get(naming.LABEL_KEYSPACE))), None)
+    return next((found for meta in _left(snapshot) if (found := meta.labels.get(naming.LABEL_KEYSPACE))), None)
+
+
+def _left(snapshot: KmipInstanceSnapshot) -> tuple[ObjectMeta, ...]:
+    """What outlives an instance."""
+    secrets = (snapshot.authority, snapshot.server)
+    return (*(secret.meta for secret in secrets if secret is not None), *snapshot.volume_claims)
 
 
 def keyspace(snapshot: KmipInstanceSnapshot) -> str | None:
@@ -47,11 +50,29 @@ def mismatch(snapshot: KmipInstanceSnapshot) -> Problem | None:
     )
 
 
+def wrapped_by_another(snapshot: KmipInstanceSnapshot) -> Problem | None:
+    """What an earlier instance of this name left belongs to another root key: this one cannot unwrap those keys."""
+    mine = naming.label_value(snapshot.object["spec"]["rootKeyRef"]["name"])
+    for meta in _left(snapshot):
+        other = meta.labels.get(naming.LABEL_ROOT_KEY, mine)
+        if meta.labels.get(naming.LABEL_KEYSPACE) and other != mine:
+            return Problem(
+                Reason.KEYSPACE_MISMATCH,
+                f"spec.rootKeyRef: {meta.name} of an earlier instance of this name holds keyspace "
+                f"{meta.labels[naming.LABEL_KEYSPACE]}, whose keys RootKey {other} wraps. Refer to that one, or give the "
+                "instance another name.",
+                stalled=True,
+            )
+    return None
+
+
 def retained(snapshot: KmipInstanceSnapshot, spec: KmipInstanceSpec) -> tuple[Manifest, ...]:
     """Labels of what outlives the instance; and, with consent, the references that make it go with the instance.
 
     Each names the uid it was observed with, so that it is never made anew by this.
     """
+    if wrapped_by_another(snapshot) is not None:
+        return ()
     known = keyspace(snapshot)
     confirmed = naming.annotations_of(snapshot.object).get(naming.ANNOTATION_CONFIRM_DELETE)
     doomed = spec.deletion_policy is DeletionPolicy.DELETE and known is not None and confirmed == known

@@ -46,7 +46,7 @@ def confirmation_due(pod: PodFacts, since: datetime) -> datetime:
 
 
 def patches(
-    pods: Sequence[PodFacts], revision: int, since: datetime, custody: str | None, now: datetime
+    pods: Sequence[PodFacts], revision: int, since: datetime, mounted: str | None, now: datetime
 ) -> tuple[tuple[PodPatch, ...], tuple[Event, ...]]:
     """Tell the kubelets to refresh, and take out of service who enforces an old allowlist.
 
@@ -57,7 +57,7 @@ def patches(
         pods: the instance's pods.
         revision: of the published allowlist.
         since: when it was published.
-        custody: a hash of custody's configuration, ``None`` when it cannot be rendered now.
+        mounted: a hash of what else is mounted and taken in without a restart, ``None`` when it is not known now.
         now: the time.
     """
     answering = any(pod.status is not None for pod in pods if not pod.deleting)
@@ -70,8 +70,8 @@ def patches(
         labels: dict[str, str | None] = {}
         if not confirmed(pod, revision) and pod.annotations.get(naming.ANNOTATION_ALLOWLIST) != str(revision):
             annotations[naming.ANNOTATION_ALLOWLIST] = str(revision)
-        if custody is not None and pod.annotations.get(naming.ANNOTATION_CUSTODY) != custody:
-            annotations[naming.ANNOTATION_CUSTODY] = custody
+        if mounted is not None and pod.annotations.get(naming.ANNOTATION_MOUNTED) != mounted:
+            annotations[naming.ANNOTATION_MOUNTED] = mounted
         if confirmed(pod, revision):
             if not in_service(pod):
                 labels[naming.LABEL_IN_SERVICE] = "true"

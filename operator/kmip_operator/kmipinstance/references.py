@@ -13,6 +13,7 @@ from kmip_operator.keymanager.children import secret_key
 from kmip_operator.keymanager.model import KeyManagerSpec, KeyManagerStatus
 from kmip_operator.kmipinstance.children import postgresql
 from kmip_operator.kmipinstance.configuration import CONNECTION_FILE
+from kmip_operator.kmipinstance.keyspace import wrapped_by_another
 from kmip_operator.kmipinstance.model import KmipInstanceSpec
 from kmip_operator.kmipinstance.snapshot import KmipInstanceSnapshot
 from kmip_operator.plan import Manifest
@@ -76,6 +77,9 @@ def _resolve(snapshot: KmipInstanceSnapshot, spec: KmipInstanceSpec) -> Referenc
             stalled=True,
         )
         return References(False, None, (problem,))
+    foreign = wrapped_by_another(snapshot)
+    if foreign is not None:
+        return References(True, None, (foreign,))
     material, waiting = _material(snapshot, root_spec)
     # While the key manager is not ready, its own status says what it lacks.
     lacking = _missing_credential(snapshot, material) if material is not None else ()

@@ -70,7 +70,7 @@ class PodInputs:
     """What the pods of one region are made from.
 
     restart_id: see ``configuration.restart_id``.
-    input_marks: identity and version of the mounted Secrets that take effect only at a start (names, uids, versions).
+    input_marks: identity and version of what takes effect only at a start and is not read: the module's configuration.
     """
 
     instance: Manifest

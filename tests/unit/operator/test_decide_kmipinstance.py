@@ -194,6 +194,24 @@ def test_an_instance_applied_again_takes_its_keyspace_ca_and_certificate_back() 
     assert KEYSPACE in applied(plan, "ConfigMap", "vc")["data"]["kmipd.json"]
 
 
+def test_what_was_left_under_another_root_key_is_not_touched() -> None:
+    before = sqlite()
+    assert before.authority is not None
+    labels = {"kmip.dev/keyspace": KEYSPACE, "kmip.dev/rootkey": "another"}
+    authority = replace(before.authority, meta=replace(before.authority.meta, labels=labels))
+    again = instance_snapshot(
+        object=instance(uid="another life"),
+        authority=authority,
+        server=before.server,
+        volume_claims=before.volume_claims,
+    )
+    _, plan = step(again)
+    assert conditions(plan)["Stalled"] == ("True", "KeyspaceMismatch")
+    assert "whose keys RootKey another wraps" in message(plan)
+    assert not {"StatefulSet", "PersistentVolumeClaim"} & {item["kind"] for item in plan.apply}
+    assert ("Secret", "vc-ca") not in kinds(plan.apply)
+
+
 def test_a_storage_with_another_keyspace_stalls() -> None:
     other = UUID("ffffffff-8f3e-4c55-9d0a-5f3f2f1f0a11")
     snapshot = replace(sqlite(), pods=(pod("vc-0", status=pod_status(1, keyspace=other)),))
@@ -573,17 +591,19 @@ def test_a_new_credential_or_root_key_version_reaches_custody_without_a_restart(
     _, after = step(replace(snapshot, key_manager=manager))
     assert applied(after, "StatefulSet", "vc") == applied(before, "StatefulSet", "vc")
     assert "cd" * 32 in applied(after, "ConfigMap", "vc")["data"]["custody.json"]
-    assert [list(patch.annotations) for patch in after.pod_patches] == [["kmip.dev/custody-config"]]
+    assert [list(patch.annotations) for patch in after.pod_patches] == [["kmip.dev/mounted"]]
 
 
-@pytest.mark.parametrize("name", ["hsm-conf", "pg"])
-def test_a_changed_module_configuration_or_connection_restarts_pods(name: str) -> None:
-    snapshot = instance_snapshot(object=instance(POSTGRESQL))
+@pytest.mark.parametrize(("name", "restarts"), [("hsm-conf", True), ("pg", False), ("hsm-user", False)])
+def test_a_changed_module_configuration_restarts_pods_and_other_secrets_are_brought_to_them(
+    name: str, restarts: bool
+) -> None:
+    snapshot = settled(instance_snapshot(object=instance(POSTGRESQL)), pod("a", "jp-tok", status=pod_status(1)))
     _, before = step(snapshot)
     _, after = step(replace(snapshot, secrets={**snapshot.secrets, name: meta(name, "2")}))
-    assert applied(after, "Deployment", "vc-jp-tok") != applied(before, "Deployment", "vc-jp-tok")
-    _, same = step(replace(snapshot, secrets={**snapshot.secrets, "hsm-user": meta("hsm-user", "2")}))
-    assert applied(same, "Deployment", "vc-jp-tok") == applied(before, "Deployment", "vc-jp-tok")
+    same = applied(after, "Deployment", "vc-jp-tok") == applied(before, "Deployment", "vc-jp-tok")
+    assert same is not restarts
+    assert [list(patch.annotations) for patch in after.pod_patches] == [["kmip.dev/mounted"]]
 
 
 def test_private_keys_appear_in_their_secrets_alone() -> None:
