@@ -79,9 +79,11 @@ class SimulatedKubelet:
         for port in self.ports.values():
             port.stop()
 
-    def items(self, kind: str) -> list[Manifest]:
-        """All objects of a kind in the namespace."""
-        found: list[Manifest] = json.loads(self.kubectl("get", kind, "-n", self.namespace, "-o", "json"))["items"]
+    def items(self, kinds: str) -> dict[str, list[Manifest]]:
+        """All objects of these kinds in the namespace, by kind."""
+        found: dict[str, list[Manifest]] = {}
+        for item in json.loads(self.kubectl("get", kinds, "-n", self.namespace, "-o", "json"))["items"]:
+            found.setdefault(item["kind"], []).append(item)
         return found
 
     def apply(self, manifest: Manifest) -> None:
@@ -90,12 +92,13 @@ class SimulatedKubelet:
 
     def step(self) -> None:
         """Do once what nodes and workload controllers would do now."""
-        pods = {pod["metadata"]["name"] for pod in self.items("pods")}
-        for job in self.items("jobs"):
+        found = self.items("pods,jobs,statefulsets")
+        pods = {pod["metadata"]["name"] for pod in found.get("Pod", ())}
+        for job in found.get("Job", ()):
             name = f"{job['metadata']['name']}-pod"
             if name not in pods:
                 self._finish(job, name)
-        for workload in self.items("statefulsets"):
+        for workload in found.get("StatefulSet", ()):
             name = f"{workload['metadata']['name']}-0"
             if name not in pods:
                 self._run(workload, name)
