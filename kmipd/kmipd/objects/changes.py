@@ -5,14 +5,11 @@ from __future__ import annotations
 from kmipd.objects.errors import OperationFailed
 from kmipd.objects.lifecycle import check_date_change, check_order
 from kmipd.objects.managed import ManagedObject
-from kmipd.objects.rules import BY_NAME, AttributeRule
+from kmipd.objects.rules import BY_NAME, MAX_ATTRIBUTES, MAX_INSTANCES, AttributeRule
 from kmipd.objects.values import Instance, check_value, invalid, is_custom
 from kmipd.objects.view import DEFAULT_POLICY
 from kmipd.wire.attributes import Attribute
 from kmipd.wire.enums import ResultReason
-
-MAX_INSTANCES = 1024
-"""Instances of one attribute, and custom attributes of one object: far above any client's need, far below what hurts."""
 
 _DATES = frozenset({"Activation Date", "Process Start Date", "Protect Stop Date", "Deactivation Date"})
 
@@ -89,7 +86,7 @@ def _append(managed: ManagedObject, attribute: Attribute, value: object, number:
     place = present[-1].number + 1 if present else 0
     if number not in {None, 0, place}:
         raise invalid("the server numbers the instances of an attribute")
-    if len(present) >= MAX_INSTANCES or (not present and len(managed.attributes) >= MAX_INSTANCES):
+    if len(present) >= MAX_INSTANCES or (not present and len(managed.attributes) >= MAX_ATTRIBUTES):
         raise OperationFailed(ResultReason.IndexOutOfBounds, f"{name[:100]} has as many instances as this server keeps")
     if any(other.value == value and other.type == kind for other in present):
         raise OperationFailed(ResultReason.IllegalOperation, f"{name[:100]} already has this value")

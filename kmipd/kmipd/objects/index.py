@@ -70,8 +70,8 @@ def index_of(managed: ManagedObject, now: int) -> list[IndexEntry]:
     for name, instances in managed.attributes.items():
         for _, kind, value in instances:
             entry = index_entry(name, kind, value)
-            if entry is not None and entry not in entries:
+            if entry is not None:
                 entries.append(entry)
     if will_change(managed.state, managed.dates, now):
         entries.append(DATED)
-    return entries
+    return list(dict.fromkeys(entries))

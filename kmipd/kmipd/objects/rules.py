@@ -173,6 +173,10 @@ BY_ATTRIBUTE_TAG: Final = {rule.tag: rule for rule in RULES}
 IGNORED_IN_TEMPLATES: Final = frozenset({"Storage Status Mask"})
 """Not attributes; some clients nevertheless send them as such when they create objects."""
 
+MAX_INSTANCES: Final = 256
+MAX_ATTRIBUTES: Final = 512
+"""Instances of one attribute and attributes of one object: far above any client's need, far below what hurts."""
+
 CLIENT_PREFIX: Final = "x-"
 SERVER_PREFIX: Final = "y-"
 

@@ -7,7 +7,7 @@ from typing import Any
 from kmipd.objects.errors import OperationFailed
 from kmipd.objects.lifecycle import NO_STATE, check_order, effective_state
 from kmipd.objects.managed import ManagedObject
-from kmipd.objects.rules import BY_NAME, IGNORED_IN_TEMPLATES, STATEFUL
+from kmipd.objects.rules import BY_NAME, IGNORED_IN_TEMPLATES, MAX_ATTRIBUTES, MAX_INSTANCES, STATEFUL
 from kmipd.objects.values import Instance, check_value, invalid, is_custom
 from kmipd.wire.attributes import Attribute
 from kmipd.wire.enums import ObjectType, ResultReason, State
@@ -78,6 +78,8 @@ class NewAttributes:
             self.fresh = instance.value
         elif multiple:
             present = self.attributes.setdefault(name, [])
+            if len(present) >= MAX_INSTANCES or len(self.attributes) > MAX_ATTRIBUTES:
+                raise invalid("an object has fewer attributes than that")
             if any(other.value == instance.value and other.type == instance.type for other in present):
                 return
             present.append(Instance(len(present), instance.type, instance.value))

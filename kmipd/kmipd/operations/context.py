@@ -14,6 +14,7 @@ from kmipd.objects.managed import ManagedObject, encode_attributes, from_stored,
 from kmipd.objects.values import field_of
 from kmipd.operations.api import Client, ServerInformation
 from kmipd.operations.groups import GroupRotation
+from kmipd.operations.locks import ObjectLocks
 from kmipd.operations.reasons import key_unavailable
 from kmipd.storage.api import LocateQuery, Storage, StoredObject
 from kmipd.wire import tags
@@ -22,7 +23,7 @@ from kmipd.wire.ttlv import ItemType
 from kmipd.wire.versions import Version
 
 _ATTEMPTS = 16
-"""Tries of a read-modify-write before the client is told to retry: each lost try means that another writer got on."""
+"""Tries of a read-modify-write before the client is told to retry: each lost try means that another replica got on."""
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ class Services:
     keys: Keys
     information: ServerInformation
     rotation: GroupRotation
+    locks: ObjectLocks
 
 
 @dataclass(slots=True)
@@ -97,16 +99,19 @@ class Context:
         Raises:
             OperationFailed: what ``change`` raises, ItemNotFound, or GeneralFailure when every try lost.
         """
-        for _ in range(_ATTEMPTS):
-            managed = await self.load(uid)
-            result = change(managed)
-            if check is not None:
-                await check(managed)
-            stored = to_stored(managed)
-            if finish is not None:
-                stored = finish(stored)
-            if await self.services.storage.replace(stored, index_of(managed, self.now)):
-                return result
+        async with self.services.locks.of(uid):
+            for _ in range(_ATTEMPTS):
+                managed = await self.load(uid)
+                # A date that has come is written with the next change: the index no longer says that it will.
+                managed.state = managed.state_at(self.now)
+                result = change(managed)
+                if check is not None:
+                    await check(managed)
+                stored = to_stored(managed)
+                if finish is not None:
+                    stored = finish(stored)
+                if await self.services.storage.replace(stored, index_of(managed, self.now)):
+                    return result
         raise OperationFailed(ResultReason.GeneralFailure, "the object is being changed by others, retry")
 
     async def check_names(self, managed: ManagedObject) -> None:
@@ -129,8 +134,8 @@ class Context:
         return self.binding_of(stored.uid, stored.object_type, stored.algorithm, stored.length, stored.generation)
 
     def binding_of(self, uid: str, object_type: int, algorithm: int, length: int, generation: int) -> WrapContext:
-        """What material is bound to; built without validation, the values are the server's own."""
-        return WrapContext.model_construct(
+        """What material is bound to."""
+        return WrapContext(
             keyspace=self.services.storage.keyspace,
             uid=uid,
             object_type=object_type,

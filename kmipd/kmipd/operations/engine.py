@@ -17,6 +17,7 @@ from kmipd.operations.discovery import is_supported
 from kmipd.operations.dispatch import HANDLERS, Handler, name_of
 from kmipd.operations.get import fetch
 from kmipd.operations.groups import GroupRotation
+from kmipd.operations.locks import ObjectLocks
 from kmipd.operations.plans import GetPlan, Plans, assemble, identifier_of, item_length
 from kmipd.operations.reasons import reason_for
 from kmipd.storage.api import Storage, StorageError, StorageUnavailable
@@ -42,6 +43,9 @@ _GET = "Get"
 _SUCCESS = "Success"
 _FAILED = "OperationFailed"
 _CRITICAL = tags.CRITICALITY_INDICATOR << 8 | 6
+_LONGEST_CORRELATION = 256
+"""Characters of a client's correlation value that the audit keeps."""
+
 _ENVELOPE = 104
 """Bytes of a response message around its batch items, at most (a client correlation value comes on top)."""
 
@@ -59,7 +63,9 @@ class Engine:
         limits: Limits | None = None,
         server_information: ServerInformation | None = None,
     ) -> None:
-        self._services = Services(storage, keys, server_information or ServerInformation(), GroupRotation())
+        self._services = Services(
+            storage, keys, server_information or ServerInformation(), GroupRotation(), ObjectLocks()
+        )
         self._plans = Plans()
         self._audit = audit
         self._clock = clock
@@ -179,7 +185,7 @@ class Engine:
                         plan.version_text,
                         client,
                         (time.perf_counter_ns() - started) // 1000,
-                        plan.request.header.client_correlation_value,
+                        plan.request.header.client_correlation_value[:_LONGEST_CORRELATION],
                     )
                 )
                 return answer
@@ -239,7 +245,7 @@ class Engine:
                 text_of(header.version),
                 context.client,
                 (time.perf_counter_ns() - started) // 1000,
-                header.client_correlation_value,
+                header.client_correlation_value[:_LONGEST_CORRELATION],
             )
         )
         return answer

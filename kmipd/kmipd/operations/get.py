@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from kmipd.objects.errors import OperationFailed
-from kmipd.objects.managed import FRESH, RESTRICTED, ManagedObject, from_stored
+from kmipd.objects.managed import FRESH, RESTRICTED, ManagedObject, from_stored, to_stored
 from kmipd.objects.material import Material, read_material
 from kmipd.operations.context import Context
 from kmipd.operations.formats import convert
 from kmipd.operations.wrapping import unwrap_registered, wrap_for_client
-from kmipd.storage.api import StoredObject
+from kmipd.storage.api import StorageError, StoredObject
 from kmipd.wire.enums import KeyWrapType, ObjectType, ResultReason
 from kmipd.wire.payloads import GetRequest, GetResponse
 from kmipd.wire.ttlv import decode_items
+
+_ATTEMPTS = 4
+"""Tries of marking an object as served while other replicas change it."""
 
 _FLAGS = 1
 """Where the flags stand in a row's attributes."""
@@ -26,12 +31,16 @@ def _check_exposure(managed: ManagedObject, *, wrapped: bool) -> None:
 
 
 async def _mark_served(context: Context, uid: str) -> None:
-    """Fresh ends with the first Get (KMIP 1.4 §3.34)."""
-
-    def serve(managed: ManagedObject) -> None:
-        managed.fresh = False
-
-    await context.update(uid, serve)
+    """Fresh ends with the first Get (KMIP 1.4 §3.34). A database that cannot be written to withholds no key for it."""
+    with suppress(StorageError):
+        async with context.services.locks.of(uid):
+            for _ in range(_ATTEMPTS):
+                managed = await context.load(uid)
+                if not managed.fresh:
+                    return
+                managed.fresh = False
+                if await context.services.storage.replace(to_stored(managed), None):
+                    return
 
 
 async def fetch(context: Context, uid: str) -> tuple[StoredObject, bytes]:

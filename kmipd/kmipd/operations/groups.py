@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from hashlib import sha256
 
 _GROUPS = 1024
 """Groups whose turn is remembered; the one longest unasked starts again from its oldest member."""
@@ -19,6 +20,7 @@ class GroupRotation:
         """``members`` (oldest first) beginning with the one whose turn it is, which is thereby taken."""
         if not members:
             return []
+        group = sha256(group).digest()
         last = self._last.pop(group, None)
         start = (members.index(last) + 1) % len(members) if last in members else 0
         turned = [*members[start:], *members[:start]]

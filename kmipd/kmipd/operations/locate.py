@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kmipd.objects.index import ARCHIVED, DATED, DESTROYED, ONLINE, index_entry, storage_entry
-from kmipd.objects.managed import ManagedObject, from_stored
+from kmipd.objects.index import ARCHIVED, DATED, DESTROYED, ONLINE, index_entry, index_of, storage_entry
+from kmipd.objects.managed import ManagedObject, from_stored, to_stored
 from kmipd.objects.rules import BY_NAME, SERVER_PREFIX
 from kmipd.objects.values import check_value, covers, field_of, invalid, is_custom
 from kmipd.objects.view import instances
 from kmipd.operations.context import Context
-from kmipd.storage.api import IndexEntry, LocateQuery
+from kmipd.storage.api import IndexEntry, LocateQuery, StorageError
 from kmipd.wire import tags
 from kmipd.wire.attributes import Attribute
 from kmipd.wire.enums import ObjectGroupMember
@@ -22,6 +22,9 @@ from kmipd.wire.versions import V1_3
 
 _CHUNK: Final = 64
 """Objects looked at between two turns of the event loop, about a millisecond of work."""
+
+_MAX_CONDITIONS: Final = 64
+"""Attributes of one Locate: objects have fewer, and databases limit what one statement may hold."""
 
 _COLUMNS: Final = {
     "Object Type": "object_type",
@@ -129,7 +132,10 @@ def _query(search: Search, entry: IndexEntry, *, alone: bool = False, state: int
 async def locate(context: Context, request: LocateRequest) -> LocateResponse:
     """The identifiers of all objects that have every attribute asked for, newest first."""
     search = Search()
-    for attribute in [*request.attributes, *(request.template.attributes if request.template else [])]:
+    conditions = [*request.attributes, *(request.template.attributes if request.template else [])]
+    if len(conditions) > _MAX_CONDITIONS:
+        raise invalid(f"Locate takes at most {_MAX_CONDITIONS} attributes")
+    for attribute in conditions:
         search.add(attribute)
     mask = ONLINE if request.storage_status_mask is None else request.storage_status_mask
     offset = request.offset_items or 0
@@ -188,7 +194,7 @@ async def _many(
     if member is not None:
         return _page(await _members(context, search, query, member), offset, limit)
     left = set(search.exact) - {"Initial Date"}
-    if left == {"State"} and len(search.exact["State"]) == 1 and not await _dated(context):
+    if left == {"State"} and len(search.exact["State"]) == 1 and await _settle_dates(context):
         query = _query(search, storage_entry(ONLINE), state=search.exact["State"][0].value)
         left.clear()
     if left:
@@ -201,10 +207,24 @@ def _page(uids: list[str], offset: int, limit: int | None) -> tuple[list[str], i
     return uids[offset:][:limit], len(uids)
 
 
-async def _dated(context: Context) -> bool:
-    """Whether any object may be in another state than its row says."""
-    page = await context.services.storage.locate(LocateQuery(entries=(DATED,)), offset=0, limit=1)
-    return bool(page.uids)
+async def _settle_dates(context: Context) -> bool:
+    """Write the states that dates have brought about, so that the rows say what is so now; ``False`` when that failed."""
+    storage = context.services.storage
+    waiting = (await storage.locate(LocateQuery(entries=(DATED,)), offset=0, limit=None)).uids
+    for start in range(0, len(waiting), _CHUNK):
+        if start:
+            await asyncio.sleep(0)
+        for stored in await storage.get_many(waiting[start : start + _CHUNK]):
+            managed = from_stored(stored)
+            managed.state = managed.state_at(context.now)
+            if managed.state == stored.state:
+                continue
+            try:
+                if not await storage.replace(to_stored(managed), index_of(managed, context.now)):
+                    return False
+            except StorageError:
+                return False
+    return True
 
 
 async def _filtered(context: Context, search: Search, query: LocateQuery) -> list[str]:

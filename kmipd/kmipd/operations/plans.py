@@ -25,6 +25,9 @@ _TAIL: Final = 40
 _CAPACITY: Final = 512
 """Plans kept: one for each kind of client, and some for those that number their batch items at random."""
 
+_LONGEST: Final = 1024
+"""Bytes of a message that is worth a plan; clients' are below 400."""
+
 _HEAD: Final = Struct(">II").pack
 _MESSAGE: Final = Struct(">IIII").pack
 _DATE: Final = Struct(">IIq").pack
@@ -66,6 +69,8 @@ class Plans:
     def learn(self, request: Request, room: int | None) -> None:
         """Remember a decoded request if it is a lone Get of a key by identifier and nothing else."""
         data = request.data
+        if len(data) > _LONGEST:
+            return
         item = request.items[0]
         alone = len(request.items) == 1 and item.operation == Operation.Get and not item.extensions
         first, last = item.payload

@@ -61,9 +61,8 @@ def reason_for(version: Version, reason: ResultReason) -> ResultReason:
 def key_unavailable(error: KeyUnavailable) -> OperationFailed:
     """What a client is told when a key cannot be wrapped or unwrapped: taken away and out of reach are never confused."""
     if error.kind.revoked:
-        return OperationFailed(
-            _R.PermissionDenied, "the root key that protects this key was revoked, disabled or destroyed"
-        )
+        told = f"the root key that protects this key was revoked or withheld from this server ({error.kind.value})"
+        return OperationFailed(_R.PermissionDenied, told)
     if error.kind is CustodyErrorKind.INTEGRITY:
         return OperationFailed(_R.CryptographicFailure, "the stored key does not authenticate against the root key")
     return OperationFailed(_R.GeneralFailure, "the key manager is unreachable, retry")

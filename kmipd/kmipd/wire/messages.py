@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -215,6 +216,7 @@ def encode_response(major: int, minor: int, now: int, items: list[bytes], correl
     )
 
 
+@lru_cache(maxsize=64)
 def encode_protocol_version(major: int, minor: int) -> bytes:
     """A Protocol Version structure."""
     return encode_structure(

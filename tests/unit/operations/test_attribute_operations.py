@@ -232,11 +232,11 @@ async def test_changes_are_dated(kmip: Kmip) -> None:
 async def test_concurrent_changes_are_all_kept(kmip: Kmip) -> None:
     """vCenter stamps a key on one connection while another activates it."""
     uid = await kmip.create()
-    changes = [kmip.call(13, f.uid(uid) + f.attribute(f"x-{number}", f.text(0, "v"))) for number in range(12)]
+    changes = [kmip.call(13, f.uid(uid) + f.attribute(f"x-{number}", f.text(0, "v"))) for number in range(40)]
     done = await asyncio.gather(*changes, kmip.call(18, f.uid(uid)), kmip.call(10, f.uid(uid)))
-    assert [item.status for item in done] == [0] * 14
+    assert [item.status for item in done] == [0] * 42
     kept = await kmip.attributes(uid)
-    assert {f"x-{number}" for number in range(12)} <= set(kept)
+    assert {f"x-{number}" for number in range(40)} <= set(kept)
     assert kept["State"][0].value == 2
     assert kept["Fresh"][0].value is False
 
@@ -245,3 +245,17 @@ async def test_one_activation_wins(kmip: Kmip) -> None:
     uid = await kmip.create()
     done = await asyncio.gather(*[kmip.call(18, f.uid(uid)) for _ in range(8)])
     assert sorted(item.status for item in done) == [0] + [1] * 7
+
+
+async def test_what_hurts_is_bounded(kmip: Kmip) -> None:
+    many = b"".join(f.attribute("x-Many", f.integer(0, number)) for number in range(300))
+    assert (await kmip.call(1, f.create_payload(256, many))).reason == INVALID_FIELD
+    names = b"".join(f.attribute(f"x-{number}", f.integer(0, 1)) for number in range(600))
+    assert (await kmip.call(1, f.create_payload(256, names))).reason == INVALID_FIELD
+    assert (await kmip.call(8, names)).reason == INVALID_FIELD
+    assert (
+        await kmip.call(1, f.create_payload(256, f.attribute("x-Long", f.text(0, "x" * 70_000))))
+    ).reason == INVALID_FIELD
+    full = b"".join(f.attribute("x-Many", f.integer(0, number)) for number in range(256))
+    uid = await kmip.create(full)
+    assert (await kmip.call(13, f.uid(uid) + f.attribute("x-Many", f.integer(0, -1)))).reason == BOUNDS

@@ -8,6 +8,8 @@ import pytest
 from support import kmip_wire as f
 from support.kmip_engine import Kmip
 
+from kmipd.storage.api import StorageUnavailable
+
 ITEM_NOT_FOUND, INVALID_FIELD, ILLEGAL, DENIED = 1, 7, 11, 12
 PRE_ACTIVE, ACTIVE, DEACTIVATED, COMPROMISED, DESTROYED, DESTROYED_COMPROMISED = range(1, 7)
 KEY_COMPROMISE, CESSATION = 2, 6
@@ -153,3 +155,33 @@ async def test_default_members_take_turns(kmip: Kmip) -> None:
     ask = f.integer(0x42004F, 1) + f.enum(0x4200AC, 2) + group
     assert [(await kmip.locate(ask))[0] for _ in range(4)] == [*uids, uids[0]]
     assert (await kmip.call(8, f.enum(0x4200AC, 2))).reason == INVALID_FIELD
+
+
+async def test_a_change_after_a_date_has_come_keeps_its_effect(kmip: Kmip) -> None:
+    """The index stops announcing a date once it has come; the row must say what it brought."""
+    dated = f.attribute("Activation Date", f.date(0, kmip.now + 10))
+    changed, untouched = await kmip.create(dated), await kmip.create(dated)
+    kmip.pass_time(20)
+    await kmip.ok(13, f.uid(changed) + f.attribute("x-A", f.text(0, "a")))
+    active = f.attribute("State", f.enum(0, ACTIVE))
+    for _ in range(2):
+        assert set(await kmip.locate(active)) == {changed, untouched}
+        assert await kmip.locate(f.attribute("State", f.enum(0, PRE_ACTIVE))) == []
+    for uid in (changed, untouched):
+        row = await kmip.storage.get(uid)
+        assert row is not None
+        assert row.state == ACTIVE
+
+
+async def test_a_key_is_served_though_nothing_can_be_written(kmip: Kmip, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = await kmip.create(f.attribute("Activation Date", f.date(0, kmip.now + 10)))
+    kmip.pass_time(20)
+
+    async def full(*_: object) -> bool:
+        raise StorageUnavailable("no space left")
+
+    monkeypatch.setattr(kmip.storage, "replace", full)
+    await kmip.ok(10, f.uid(uid))
+    assert await kmip.locate(f.attribute("State", f.enum(0, ACTIVE))) == [uid]
+    item = await kmip.call(18, f.uid(await kmip.create()))
+    assert (item.reason, item.message) == (256, "storage does not answer, retry")
