@@ -23,7 +23,7 @@ from support.kmip_socket import ClientFiles, KmipSocket, context
 from support.kmipd_process import Kmipd, dev, running, start, until
 from support.softhsm import MODULE, ensure_installed, make_token
 
-from kmip_contract.allowlist import Allowlist
+from kmip_contract.allowlist import Allowlist, Serving
 
 V = (1, 1)
 
@@ -252,6 +252,7 @@ def test_status_over_mutual_tls_for_the_operator_alone(tmp_path: Path) -> None:
     port = free_port()
     config = json.loads((data / "kmipd.json").read_text())
     config["config_id"] = "config-7"
+    del config["audit_file"]
     config["status"] = {
         "listen": {"host": "127.0.0.1", "port": port},
         "certificate_file": str(certificate),
@@ -263,6 +264,9 @@ def test_status_over_mutual_tls_for_the_operator_alone(tmp_path: Path) -> None:
     with running(start(data, *arguments)) as kmipd:
         kmipd.ask(frames.create())
         status = json.loads(get_status(port, ClientFiles(*operator.write(tmp_path, "operator"))))
+        # Without a file of its own the audit goes to standard output.
+        [line] = [event for line in kmipd.log.read_text().splitlines() if (event := audit_event(line))]
+        assert (line["operation"], line["outcome"], line["client"]) == ("Create", "Success", "client")
         assert status["config_id"] == "config-7"
         assert status["allowlist_revision"] == 1
         assert status["root_key_state"] == "Usable"
@@ -274,6 +278,27 @@ def test_status_over_mutual_tls_for_the_operator_alone(tmp_path: Path) -> None:
         for files in (ClientFiles(), ClientFiles(*other.write(tmp_path, "other"))):
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 get_status(port, files)
+
+
+def audit_event(line: str) -> dict[str, str] | None:
+    found = json.loads(line) if line.startswith('{"time"') else None
+    return found if isinstance(found, dict) else None
+
+
+def test_fencing_refuses_keys_and_lifting_it_serves_them_again(kmipd: Kmipd) -> None:
+    uid = frames.identifier(kmipd.ask(frames.create()))
+    with kmipd.client() as connection:
+        for serving, status in ((Serving.FENCED, 1), (Serving.ENABLED, 0)):
+            file = kmipd.directory / "allowlist.json"
+            kept = Allowlist.read(file)
+            file.write_bytes(kept.model_copy(update={"revision": kept.revision + 1, "serving": serving}).to_json())
+
+            def answers(wanted: int = status) -> bool:
+                return frames.statuses(connection.ask(frames.get(uid))) == [wanted]
+
+            until(answers, serving.value)
+            assert frames.statuses(connection.ask(frames.create())) == [status]
+            assert f"kmipd_fenced {status}.0" in kmipd.page("/metrics")[1]
 
 
 def free_port() -> int:

@@ -166,7 +166,7 @@ class KmipServer:
     # ---- while serving
 
     def seen(self, name: str) -> None:
-        """A client made its first request on a connection."""
+        """A client made its first request of a day on a connection."""
         self.last_seen[name] = datetime.fromtimestamp(self.clock(), UTC).date()
 
     def audit_flush(self) -> None:
@@ -183,8 +183,9 @@ class KmipServer:
         self.last_seen = {name: day for name, day in self.last_seen.items() if access.knows(name)}
 
     def _poll(self) -> None:
-        self.trust.poll()
+        # First of all the next look: whatever goes wrong in this one, revocations must go on being noticed.
         self._poll_timer = self.loop.call_later(INTERVAL, self._poll)
+        self.trust.poll()
 
     def _sweep(self) -> None:
         now = self.loop.time()

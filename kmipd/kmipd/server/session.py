@@ -40,6 +40,8 @@ _LINGER = 2.0
 
 _NEVER = float("inf")
 
+_DAY = 86400.0
+
 
 class Phase(IntEnum):
     """Where a connection is in its life."""
@@ -75,8 +77,8 @@ class Session:
     """One accepted connection. ``deadline`` is loop time, looked at by the server's sweep: no timer per request."""
 
     __slots__ = (
-        "_access", "_address", "_buffer", "_client", "_closing", "_der", "_fd", "_grant", "_loop", "_out", "_server", "_sock",
-        "_task", "deadline", "host", "phase", "served",
+        "_access", "_address", "_buffer", "_client", "_closing", "_day", "_der", "_fd", "_grant", "_loop", "_out", "_server",
+        "_sock", "_task", "deadline", "host", "phase",
     )  # fmt: skip
 
     def __init__(self, server: KmipServer, sock: ssl.SSLSocket, host: str, port: int) -> None:
@@ -95,7 +97,7 @@ class Session:
         self._grant: Grant | None = None
         self._client: Client | None = None
         self.phase = Phase.HANDSHAKE
-        self.served = False
+        self._day = -1.0
         self.deadline = self._loop.time() + server.limits.handshake
         self._loop.add_reader(self._fd, self._on_readable)
 
@@ -247,8 +249,9 @@ class Session:
         except Refused as refusal:
             self._refuse(refusal)
             return
-        if not self.served:
-            self.served = True
+        day = server.clock() // _DAY
+        if day != self._day:
+            self._day = day
             server.seen(client.name)
         running = server.engine.handle(message, client)
         if not server.eager:
@@ -401,14 +404,9 @@ class Session:
         """Close unless something is being answered, is arriving, or (not in a ``hurry``) may still come on a new connection."""
         if self.phase is not Phase.OPEN or self._task is not None or self._out:
             return
-        if self.served:
+        served = self._day >= 0
+        if served:
             # What the client sent before it could know is read and answered; then the connection ends.
             self._on_readable()
-        if (
-            self.phase is Phase.OPEN
-            and self._task is None
-            and not self._out
-            and not self._buffer
-            and (self.served or hurry)
-        ):
+        if self.phase is Phase.OPEN and self._task is None and not self._out and not self._buffer and (served or hurry):
             self.close("draining")

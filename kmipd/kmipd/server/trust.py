@@ -65,13 +65,21 @@ class Trust:
         if self._tls_watch.changed():
             self._read_identity()
         if self._allowlist_watch.changed() and self._read_allowlist():
-            self._use(self.identity)
             self._on_change(self.access)
+            self._renew()
         elif (
             self.context.session_stats()["number"] > _MAX_CACHED_SESSIONS
             or self._clock() - self._built_at > _MAX_CONTEXT_AGE
         ):
+            self._renew()
+
+    def _renew(self) -> None:
+        """A new context for what is in force; without one the old stays, and the decision per request holds all the same."""
+        try:
             self._use(self.identity)
+        except TlsError as error:
+            self._report(str(error))
+            self._built_at = self._clock()
 
     def _read_identity(self) -> None:
         try:

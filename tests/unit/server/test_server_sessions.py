@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from support import pki
 from support.kmip_port import REQUEST, open_port, request
 
-from kmip_contract.kmipd import Limits
+from kmip_contract.kmipd import Limits, Listen
+from kmipd.server.server import listening_sockets
 
 CLIENT = pki.make("vc01")
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -167,3 +169,33 @@ async def test_the_client_that_leaves_while_it_is_served_leaves_nothing(tmp_path
         port.echo.gate.set()
         await port.until(lambda: not port.server.running)
         await port.until(lambda: len(port.audit_file.read_text().splitlines()) == 1)
+
+
+async def test_an_empty_host_means_every_address_of_both_families() -> None:
+    [listener] = await listening_sockets(Listen(port=0))
+    port = listener.getsockname()[1]
+    loop = asyncio.get_running_loop()
+    try:
+        for host, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)):
+            client = socket.socket(family)
+            client.setblocking(False)
+            await loop.sock_connect(client, (host, port))
+            accepted, _ = await loop.sock_accept(listener)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+            client.close()
+            accepted.close()
+    finally:
+        listener.close()
+
+
+async def test_a_reset_after_data_ends_the_connection(tmp_path: Path) -> None:
+    async with open_port(tmp_path, CLIENT.entry("vc01")) as port:
+        for version in VERSIONS:
+            for sent in (b"", REQUEST[:9], REQUEST):
+                connection = await port.connect(CLIENT, version=version)
+                connection.tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                if sent:
+                    # In this thread: the loop sees the data and the reset together.
+                    connection.send(sent)
+                connection.close()
+                await port.until(lambda: port.counters.connections == 0)
