@@ -64,7 +64,12 @@ def _check_enumeration(name: str, tag: int, value: int) -> None:
         raise invalid(f"{name} has an unknown value")
 
 
-def _check_structure(rule: AttributeRule, items: list[Item]) -> list[Item]:
+def check_fields(rule: AttributeRule, items: list[Item]) -> set[int]:
+    """The fields that a structured value has, each of its own type; a Locate need not give all of them.
+
+    Raises:
+        OperationFailed: InvalidField.
+    """
     present = set()
     for word, value in items:
         tag = word >> 8
@@ -76,6 +81,11 @@ def _check_structure(rule: AttributeRule, items: list[Item]) -> list[Item]:
         elif word & 0xFF == ItemType.TEXT_STRING and len(value) > MAX_TEXT:
             raise invalid(f"{rule.name} is too long")
         present.add(tag)
+    return present
+
+
+def _check_structure(rule: AttributeRule, items: list[Item]) -> list[Item]:
+    present = check_fields(rule, items)
     for tag in REQUIRED_FIELDS.get(rule.tag, ()):
         if tag not in present:
             raise invalid(f"{rule.name} needs {BY_TAG[tag].name}")

@@ -9,6 +9,7 @@ from kmipd.objects import changes, view
 from kmipd.objects.errors import OperationFailed
 from kmipd.objects.managed import ManagedObject
 from kmipd.objects.material import digest_attribute, read_material
+from kmipd.objects.values import check_value
 from kmipd.operations.context import Context
 from kmipd.wire.attributes import Attribute
 from kmipd.wire.enums import ResultReason
@@ -79,7 +80,7 @@ async def add_attribute(context: Context, request: AttributeRequest) -> Attribut
         _changeable(managed)
         return changes.add(managed, request.attribute, context.now)
 
-    return AttributeResponse(uid, await _changed(context, uid, change, request.attribute.name))
+    return AttributeResponse(uid, await _changed(context, uid, change, request.attribute))
 
 
 async def modify_attribute(context: Context, request: AttributeRequest) -> AttributeResponse:
@@ -90,7 +91,7 @@ async def modify_attribute(context: Context, request: AttributeRequest) -> Attri
         _changeable(managed)
         return changes.modify(managed, request.attribute, context.now)
 
-    return AttributeResponse(uid, await _changed(context, uid, change, request.attribute.name))
+    return AttributeResponse(uid, await _changed(context, uid, change, request.attribute))
 
 
 async def delete_attribute(context: Context, request: DeleteAttributeRequest) -> AttributeResponse:
@@ -106,8 +107,11 @@ async def delete_attribute(context: Context, request: DeleteAttributeRequest) ->
     return AttributeResponse(uid, attribute)
 
 
-async def _changed(context: Context, uid: str, change: Change, name: str) -> Attribute:
-    check = context.check_names if name == "Name" else None
-    attribute = await context.update(uid, change, check=check)
+async def _changed(context: Context, uid: str, change: Change, asked: Attribute) -> Attribute:
+    if asked.name == "Name" and asked.type:
+        async with context.naming([check_value(asked.name, asked.type, asked.value)]):
+            attribute = await context.update(uid, change, check=context.check_names)
+    else:
+        attribute = await context.update(uid, change)
     context.placeholder = uid
     return attribute

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kmip_contract.custody import WrapContext
 from kmipd.keys.api import Keys, KeyUnavailable, WrappedKey
@@ -129,6 +130,17 @@ class Context:
                 name = field_of(instance.value, tags.NAME_VALUE)
                 raise OperationFailed(ResultReason.NonUniqueNameAttribute, f"another object is named {name[:100]!r}")
 
+    @asynccontextmanager
+    async def naming(self, names: Sequence[Any]) -> AsyncIterator[None]:
+        """While names (values of the Name attribute) are checked and given, no one else in this process gives them."""
+        entries = [index_entry("Name", ItemType.STRUCTURE, name) for name in names]
+        marks = sorted({f"name:{entry.value.hex()}" for entry in entries if entry is not None})
+        async with AsyncExitStack() as stack:
+            # In one order, so that two requests with the same names never wait for each other.
+            for mark in marks:
+                await stack.enter_async_context(self.services.locks.of(mark))
+            yield
+
     def binding(self, stored: StoredObject) -> WrapContext:
         """What a stored object's material is bound to."""
         return self.binding_of(stored.uid, stored.object_type, stored.algorithm, stored.length, stored.generation)
@@ -170,21 +182,29 @@ class Context:
             raise key_unavailable(error) from error
 
     async def insert(self, managed: ManagedObject, wrapped: WrappedKey) -> None:
-        """Store a new object; it is durable when this returns."""
-        await self.services.storage.insert(
-            StoredObject(
-                managed.uid,
-                managed.object_type,
-                managed.state,
-                managed.algorithm,
-                managed.length,
-                managed.usage_mask,
-                managed.initial_date,
-                managed.last_change_date,
-                encode_attributes(managed),
-                wrapped.record,
-                wrapped.root_key_id,
-                wrapped.root_key_version,
-            ),
-            index_of(managed, self.now),
+        """Store a new object; it is durable when this returns.
+
+        Raises:
+            OperationFailed: NonUniqueNameAttribute.
+        """
+        stored = StoredObject(
+            managed.uid,
+            managed.object_type,
+            managed.state,
+            managed.algorithm,
+            managed.length,
+            managed.usage_mask,
+            managed.initial_date,
+            managed.last_change_date,
+            encode_attributes(managed),
+            wrapped.record,
+            wrapped.root_key_id,
+            wrapped.root_key_version,
         )
+        names = managed.attributes.get("Name")
+        if names is None:
+            await self.services.storage.insert(stored, index_of(managed, self.now))
+            return
+        async with self.naming([instance.value for instance in names]):
+            await self.check_names(managed)
+            await self.services.storage.insert(stored, index_of(managed, self.now))

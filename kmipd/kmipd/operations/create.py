@@ -92,7 +92,6 @@ async def create(context: Context, request: CreateRequest) -> CreateResponse:
     managed = new_object(str(uuid4()), new, context.now, algorithm=algorithm, length=length)
     managed.set_single("Original Creation Date", context.now)
     managed.set_single("Random Number Generator", OPERATING_SYSTEM_RNG)
-    await context.check_names(managed)
     key = bytearray(token_bytes(material_bits(algorithm, length) // 8))
     plaintext = bytearray(symmetric_key(algorithm, length, key))
     try:
@@ -158,7 +157,6 @@ async def register(context: Context, request: RegisterRequest) -> RegisterRespon
         algorithm, length = certificate.key_of(field_of(material.items, tags.CERTIFICATE_VALUE))
     managed = new_object(str(uuid4()), new, context.now, algorithm=algorithm, length=length)
     _describe(managed, material)
-    await context.check_names(managed)
     plaintext = bytearray(material.encode())
     try:
         wrapped = await context.wrap(managed, plaintext)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from kmipd.objects.index import ARCHIVED, DATED, DESTROYED, ONLINE, index_entry, index_of, storage_entry
 from kmipd.objects.managed import ManagedObject, from_stored, to_stored
 from kmipd.objects.rules import BY_NAME, SERVER_PREFIX
-from kmipd.objects.values import check_value, covers, field_of, invalid, is_custom
+from kmipd.objects.values import check_fields, covers, field_of, invalid, is_custom
 from kmipd.objects.view import instances
 from kmipd.operations.context import Context
 from kmipd.storage.api import IndexEntry, LocateQuery, StorageError
@@ -60,7 +60,9 @@ class Search:
         if not kind:
             raise invalid(f"{name[:100]} has no value")
         if rule is not None and kind != rule.type:
-            check_value(name, kind, value)
+            raise invalid(f"{name} has the wrong type")
+        if rule is not None and kind == ItemType.STRUCTURE:
+            check_fields(rule, value)
         column = _COLUMNS.get(name)
         if name == "Unique Identifier":
             self.impossible |= self.uid not in {None, value}

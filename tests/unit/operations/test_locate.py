@@ -179,6 +179,8 @@ async def test_no_more_than_asked_for(kmip: Kmip, condition: bytes) -> None:
         f.attribute("Invented", f.text(0, "x")),
         f.attribute("Object Type", f.text(0, "x")),
         f.attribute("Name", f.text(0, "x")),
+        f.attribute("Name", f.structure(0, f.integer(0x420055, 1))),
+        f.attribute("Link", f.structure(0, f.enum(0x42004B, 7))),
         f.structure(0x420008, f.text(0x42000A, "Name")),
         f.integer(0x42004F, -1),
         f.integer(0x4200D4, -1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from datetime import UTC, datetime, timedelta
@@ -396,3 +397,13 @@ async def test_two_objects_never_share_a_name(kmip: Kmip) -> None:
     await kmip.ok(20, f.uid(first))
     await kmip.ok(13, f.uid(second) + name)
     assert await kmip.locate(name) == [second]
+
+
+async def test_a_name_is_given_once_however_many_ask_at_once(kmip: Kmip) -> None:
+    name = f.attribute("Name", f.name_value("contested"))
+    others = [await kmip.create() for _ in range(4)]
+    asked = [kmip.call(1, f.create_payload(256, name)) for _ in range(4)]
+    asked += [kmip.call(13, f.uid(uid) + name) for uid in others]
+    done = await asyncio.gather(*asked)
+    assert sorted(item.status for item in done) == [0] + [1] * 7
+    assert len(await kmip.locate(name)) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from support import kmip_wire as f
 from support.kmip_engine import Kmip
@@ -197,3 +199,31 @@ async def test_activate_twice_is_refused(kmip: Kmip) -> None:
     await kmip.send(activate(uid))
     (item,) = (await kmip.send(activate(uid))).items
     assert (item.status, item.reason) == (1, 12)
+
+
+async def connection(kmip: Kmip, *frames: bytes) -> list[f.Response]:
+    """What one short connection carries: discovery, then its frames one after the other."""
+    answers = [await kmip.send(frame) for frame in (DISCOVER, *frames)]
+    assert all(item.status == 0 for answer in answers for item in answer.items)
+    return answers
+
+
+async def test_encrypting_a_virtual_machine(kmip: Kmip) -> None:
+    """Eight connections, two pairs of them overlapping: a key for the machine, one for its host, both activated and stamped."""
+    machine = await created(kmip)
+    stamps = [get_attribute(machine, name) for name in STAMPS]
+    _, host = await asyncio.gather(
+        connection(kmip, *stamps, stamp(machine, STAMPS)),
+        created(kmip),
+    )
+    use_host = connection(kmip, get(host), get_attribute(host, "State"), activate(host))
+    mark_host = connection(kmip, *[get_attribute(host, name) for name in STAMPS], stamp(host, STAMPS))
+    await asyncio.gather(use_host, mark_host)
+    at = PLACES | {"x-Component": "ESXi Server", "x-Name": "172.16.220.132"}
+    await connection(kmip, *[get_attribute(host, name) for name in at], stamp(host, at))
+    await connection(kmip, get(machine), get_attribute(machine, "State"), activate(machine))
+    await connection(kmip, *[get_attribute(machine, name) for name in PLACES], stamp(machine, PLACES))
+    for uid, places in ((machine, PLACES), (host, at)):
+        kept = await kmip.attributes(uid, "State", *STAMPS, *places, at=(1, 1))
+        assert {name: values[0].value for name, values in kept.items()} == {"State": 2} | STAMPS | places
+    assert all(event.status == "Success" for event in kmip.audit)
