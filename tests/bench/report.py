@@ -26,7 +26,8 @@ def print_report(rows: Sequence[Row], samples: Samples, memory: Mapping[str, tup
         "bar",
         "p50 / p99 PyKMIP",
         "p50 / p99 kmipd",
-        "µs kmipd",
+        "µs PyKMIP / kmipd / bare",
+        "ratio of µs",
         "",
     )
     lines: list[Sequence[str]] = [header]
@@ -65,7 +66,8 @@ def _line(row: Row, samples: Samples) -> tuple[Sequence[str], bool]:
         f"{ratio:.1f} [{min(ratios):.1f}, {max(ratios):.1f}]" if ratio is not None else "-",
         bar,
         *(_latencies(found[name]) for name in ("pykmip", "kmipd")),
-        f"{_median(found['kmipd'], 'cpu_us'):.0f}" if found["kmipd"] else "-",
+        " / ".join(_microseconds(found[name]) for name in ("pykmip", "kmipd", "bare")),
+        _cpu_ratio(found["pykmip"], found["kmipd"]),
         verdict,
     )
     return line, good
@@ -84,6 +86,15 @@ def _print_versions(samples: Samples) -> bool:
 
 def _rate(samples: Sequence[Sample]) -> str:
     return f"{_median(samples, 'rate'):,.1f}" if samples else "-"
+
+
+def _microseconds(samples: Sequence[Sample]) -> str:
+    return f"{_median(samples, 'cpu_us'):,.0f}" if samples else "-"
+
+
+def _cpu_ratio(theirs: Sequence[Sample], ours: Sequence[Sample]) -> str:
+    """What other work on the machine disturbs least."""
+    return f"{_median(theirs, 'cpu_us') / _median(ours, 'cpu_us'):.1f}" if theirs and ours else "-"
 
 
 def _latencies(samples: Sequence[Sample]) -> str:
