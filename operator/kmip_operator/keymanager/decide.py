@@ -13,14 +13,8 @@ from kmip_operator.conditions import Finding, Problem, render, summarise, transi
 from kmip_operator.facts import ObjectMeta
 from kmip_operator.invalid import invalid_spec
 from kmip_operator.keymanager import jobs
-from kmip_operator.keymanager.children import (
-    Use,
-    probe_request,
-    request_id,
-    root_key_job,
-    secret_key,
-    uses,
-)
+from kmip_operator.keymanager.children import probe_request, request_id, root_key_job
+from kmip_operator.keymanager.custody import Use, secret_key, uses
 from kmip_operator.keymanager.model import (
     ConfirmedCredential,
     ConfirmedCredentials,

@@ -22,7 +22,7 @@ from kmip_contract.kmipd import (
 )
 from kmip_contract.rootkey import KeyVersionState, RootKeyRef, RootKeyVersion
 from kmip_operator import naming
-from kmip_operator.keymanager.children import connection, credential_check
+from kmip_operator.keymanager.custody import connection, credential_check
 from kmip_operator.keymanager.model import KeyManagerSpec
 from kmip_operator.kmipinstance.children import Site, labels, postgresql, site_name
 from kmip_operator.kmipinstance.model import KmipInstanceSpec

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from kmip_operator import naming
 from kmip_operator.conditions import READY, STALLED, Problem, find, holds
-from kmip_operator.keymanager.children import secret_key
+from kmip_operator.keymanager.custody import secret_key
 from kmip_operator.keymanager.model import KeyManagerSpec, KeyManagerStatus
 from kmip_operator.kmipinstance.children import postgresql
 from kmip_operator.kmipinstance.configuration import CONNECTION_FILE

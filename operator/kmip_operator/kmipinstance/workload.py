@@ -12,7 +12,8 @@ from typing import Any
 from kmip_contract.kmipd import KMIP_PORT
 from kmip_operator import naming
 from kmip_operator.facts import Images
-from kmip_operator.keymanager.children import (
+from kmip_operator.keymanager.children import credential_check_name
+from kmip_operator.keymanager.custody import (
     SECRET_MODE,
     container_security,
     custody_container,
@@ -283,7 +284,9 @@ def _volumes(inputs: PodInputs) -> list[Manifest]:
         _secret_volume("allowlist", allowlist_name(instance), "allowlist.json"),
         {"name": "socket", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
-        *custody_volumes(inputs.key_manager_name, inputs.key_manager, inputs.key_manager.credentials.use),
+        *custody_volumes(
+            credential_check_name(inputs.key_manager_name), inputs.key_manager, inputs.key_manager.credentials.use
+        ),
     ]
     database = postgresql(inputs.spec)
     if database is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from kmip_contract.rootkey import RootKeyAction, RootKeyRequest
-from kmip_operator.keymanager.children import connection, credential_check
+from kmip_operator.keymanager.custody import connection, credential_check
 from kmip_operator.keymanager.model import KeyManagerSpec
 from kmip_operator.plan import Manifest
 from kmip_operator.rootkey.model import RootKeySpec

@@ -22,7 +22,8 @@ from kmip_operator.conditions import (
 )
 from kmip_operator.invalid import invalid_spec
 from kmip_operator.keymanager import jobs
-from kmip_operator.keymanager.children import managing, request_id, root_key_job, secret_key, uses
+from kmip_operator.keymanager.children import request_id, root_key_job
+from kmip_operator.keymanager.custody import managing, secret_key, uses
 from kmip_operator.keymanager.decide import previous_status as key_manager_status
 from kmip_operator.keymanager.model import ConfirmedCredential, KeyManagerSpec
 from kmip_operator.plan import Event, Manifest, Plan, Ref

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
 from support.custody_server import CustodyServer
 
 from kmip_contract.kmipd import KeyCache
 from kmipd.keys.service import KeyService
 
 MakeService = Callable[..., Awaitable[KeyService]]
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that kmipd runs on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+import uvloop
 from support.postgresql import Cluster, postgresql
 
 from kmip_contract import kmipd as contract
@@ -16,6 +18,11 @@ from kmipd import storage
 from kmipd.storage.api import Storage
 
 OpenStorage = Callable[[UUID | None], AbstractAsyncContextManager[Storage]]
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that kmipd runs on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")
