@@ -10,13 +10,27 @@ from kmip_contract.allowlist import EntryState, EntryType
 from kmip_contract.permissions import OPERATIONS, PermissionProfile
 from kmip_operator.resource import SET_LIST, ApiModel, Reference, SecretKeyReference, Status, rule, rules, union
 
-_PEM = rules(
-    rule("!self.contains('PRIVATE KEY')", "must not hold a private key: give the certificate alone"),
-    rule("self.trim().startsWith('-----BEGIN CERTIFICATE-----')", "must begin with -----BEGIN CERTIFICATE-----"),
-    rule("self.indexOf('-----BEGIN') == self.lastIndexOf('-----BEGIN')", "must hold exactly one certificate"),
-    rule("self.contains('-----END CERTIFICATE-----')", "must end with -----END CERTIFICATE-----"),
+Pem = Annotated[str, Field(min_length=1, max_length=16384)]
+
+
+def _pem_rule(expression: str, message: str) -> dict[str, str]:
+    """A rule on ``pem``, put on the object around it.
+
+    The API server prints the text that breaks a rule of its own, and that may be a private key.
+    """
+    return rule(f"!has(self.pem) || {expression}", message, fieldPath=".pem")
+
+
+_PEM = (
+    _pem_rule("!self.pem.contains('PRIVATE KEY')", "must not hold a private key: give the certificate alone"),
+    _pem_rule(
+        "self.pem.trim().startsWith('-----BEGIN CERTIFICATE-----')", "must begin with -----BEGIN CERTIFICATE-----"
+    ),
+    _pem_rule(
+        "self.pem.indexOf('-----BEGIN') == self.pem.lastIndexOf('-----BEGIN')", "must hold exactly one certificate"
+    ),
+    _pem_rule("self.pem.contains('-----END CERTIFICATE-----')", "must end with -----END CERTIFICATE-----"),
 )
-Pem = Annotated[str, Field(min_length=1, max_length=16384, json_schema_extra=_PEM)]
 
 _ONE_SOURCE = rule("has(self.pem) != has(self.secretRef)", "give either pem or secretRef")
 _Text = Annotated[str, Field(min_length=1, max_length=256)]
@@ -25,7 +39,7 @@ _Text = Annotated[str, Field(min_length=1, max_length=256)]
 class Leaf(ApiModel):
     """Exactly one client certificate is trusted."""
 
-    model_config = ConfigDict(json_schema_extra=rules(_ONE_SOURCE))
+    model_config = ConfigDict(json_schema_extra=rules(_ONE_SOURCE, *_PEM))
 
     pem: Pem | None = None
     """The certificate (PEM). It needs no key usage and no names, and may be self-signed: it is known by its SHA-256."""
@@ -61,7 +75,7 @@ class Match(ApiModel):
 class Authority(ApiModel):
     """Certificates of an authority are trusted when they match."""
 
-    model_config = ConfigDict(json_schema_extra=rules(_ONE_SOURCE))
+    model_config = ConfigDict(json_schema_extra=rules(_ONE_SOURCE, *_PEM))
 
     pem: Pem | None = None
     """The authority's certificate (PEM)."""
