@@ -94,7 +94,11 @@ class Connection:
         except BaseException:
             raw.close()
             raise
-        self.send([(DISCOVER_VERSIONS, [])], identified=False)
+        try:
+            self.send([(DISCOVER_VERSIONS, [])], identified=False)
+        except BaseException:
+            self.sock.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
