@@ -21,13 +21,15 @@ DESTROYED: Final = MASKS["StorageStatusMask"]["DestroyedStorage"]
 _LONGEST: Final = 128
 """Longer values are indexed by their SHA-256: no database likes long keys."""
 
-_INDEXED: Final = (
-    "Name",
-    "Object Group",
-    "Link",
-    "Application Specific Information",
-    "Contact Information",
-    "Alternative Name",
+_INDEXED: Final = frozenset(
+    {
+        "Name",
+        "Object Group",
+        "Link",
+        "Application Specific Information",
+        "Contact Information",
+        "Alternative Name",
+    }
 )
 
 
@@ -68,6 +70,8 @@ def index_of(managed: ManagedObject, now: int) -> list[IndexEntry]:
         return [storage_entry(DESTROYED)]
     entries = [storage_entry(ONLINE)]
     for name, instances in managed.attributes.items():
+        if name not in _INDEXED and not is_custom(name):
+            continue
         for _, kind, value in instances:
             entry = index_entry(name, kind, value)
             if entry is not None:

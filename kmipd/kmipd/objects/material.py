@@ -208,7 +208,7 @@ KEY_LENGTHS: Final[dict[int, frozenset[int]]] = {
 }
 """Lengths in bits that an algorithm's symmetric keys can have; of algorithms not listed, any multiple of eight."""
 
-_PARITY: Final = {
+_PARITY: Final[dict[tuple[int, int], int]] = {
     (CryptographicAlgorithm.DES, 56): 64,
     (CryptographicAlgorithm.DES3, 112): 128,
     (CryptographicAlgorithm.DES3, 168): 192,
@@ -218,4 +218,4 @@ _PARITY: Final = {
 
 def material_bits(algorithm: int, length: int) -> int:
     """Bits of the material of a symmetric key of ``length``."""
-    return _PARITY.get((CryptographicAlgorithm(algorithm), length), length)
+    return _PARITY.get((algorithm, length), length)
