@@ -37,7 +37,8 @@ async def run(request: RootKeyRequest, deadline: float) -> RootKeyResult:
         provider, credential = make_provider(
             request.connection,
             request.credential,
-            require_confirmed=False,
+            # A Probe finds out whether a credential is good; every other Job may only use one that a Probe confirmed.
+            require_confirmed=request.credential is not None and request.credential.hmac is not None,
             options=Options(deadline, writable=request.action is RootKeyAction.CREATE),
         )
         async with asyncio.timeout(deadline):
