@@ -12,7 +12,7 @@ from .rows import Row, Sample
 Samples = Mapping[tuple[str, str], list[Sample]]
 
 
-def print_report(rows: Sequence[Row], samples: Samples, memory: Mapping[str, tuple[float, float]]) -> int:
+def print_report(rows: Sequence[Row], samples: Samples, memory: Mapping[str, tuple[float, float | None]]) -> int:
     """Print medians, ratios of paired rounds, and bars; returns 1 if a bar is missed or an answer was wrong, else 0."""
     print(f"\nPython {platform.python_version()}, {ssl.OPENSSL_VERSION}; P-256; server on core 0, client on core 1")
     print("operations per second, p50 / p99 in ms, µs of server CPU per operation: medians of the rounds")
@@ -39,7 +39,8 @@ def print_report(rows: Sequence[Row], samples: Samples, memory: Mapping[str, tup
     _print_table(lines)
     missed = _print_versions(samples) or missed
     for name, (idle, held) in memory.items():
-        print(f"memory of {name}: {idle:.0f} MB after the load, {held:.0f} MB with 500 open connections")
+        more = "" if held is None else f", {held:.0f} MB with 500 open connections"
+        print(f"memory of {name}: {idle:.0f} MB after the load{more}")
     errors = {key: sum(sample.errors for sample in found) for key, found in samples.items()}
     for (title, name), count in errors.items():
         if count:
@@ -50,7 +51,9 @@ def print_report(rows: Sequence[Row], samples: Samples, memory: Mapping[str, tup
 
 def _line(row: Row, samples: Samples) -> tuple[Sequence[str], bool]:
     found = {name: samples.get((row.title, name), []) for name in ("pykmip", "kmipd", "bare")}
-    ratios = [ours.rate / theirs.rate for ours, theirs in zip(found["kmipd"], found["pykmip"], strict=False)]
+    pairs = zip(found["kmipd"], found["pykmip"], strict=False)
+    # A round in which PyKMIP finished nothing says nothing.
+    ratios = [ours.rate / theirs.rate for ours, theirs in pairs if theirs.rate]
     ratio = median(ratios) if ratios else None
     good = row.bar is None or ratio is None or ratio >= row.bar
     bar = "" if row.bar is None else f"≥ {row.bar:g}"
@@ -94,7 +97,8 @@ def _microseconds(samples: Sequence[Sample]) -> str:
 
 def _cpu_ratio(theirs: Sequence[Sample], ours: Sequence[Sample]) -> str:
     """What other work on the machine disturbs least."""
-    return f"{_median(theirs, 'cpu_us') / _median(ours, 'cpu_us'):.1f}" if theirs and ours else "-"
+    used = _median(ours, "cpu_us") if ours else 0.0
+    return f"{_median(theirs, 'cpu_us') / used:.1f}" if theirs and used else "-"
 
 
 def _latencies(samples: Sequence[Sample]) -> str:
