@@ -71,6 +71,8 @@ def decide(snapshot: KmipInstanceSnapshot, now: datetime) -> Plan:
     ]
     waits += _certificate_ends(decision)
     leftover = _leftover_control(snapshot)
+    # No event tells that a pod got the root key back.
+    lost = pods.root_key_finding(snapshot.pods).status == "False"
     return Plan(
         create=(*_new_secrets(snapshot),),
         apply=wanted,
@@ -80,7 +82,7 @@ def decide(snapshot: KmipInstanceSnapshot, now: datetime) -> Plan:
         status=status(decision, found),
         events=(*pod_events, *_events(decision), *transitions(found, snapshot.object)),
         requeue_after=0.1 if leftover else min(waits, default=None),
-        poll_pods=bool(unconfirmed),
+        poll_pods=bool(unconfirmed) or lost,
     )
 
 
