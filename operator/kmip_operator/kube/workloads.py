@@ -98,12 +98,18 @@ def pod_facts(pod: Manifest, zones: Mapping[str, str]) -> PodFacts:
 
 
 def node_facts(node: Manifest) -> NodeFacts:
-    """A node's labels and whether pods can go there."""
+    """A node's labels, whether pods can go there, and where its ports are reached."""
     conditions = (node.get("status") or {}).get("conditions") or ()
     ready = any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)
     cordoned = bool((node.get("spec") or {}).get("unschedulable"))
     metadata = node["metadata"]
-    return NodeFacts(metadata["name"], dict(metadata.get("labels") or {}), schedulable=ready and not cordoned)
+    addresses = {item["type"]: item["address"] for item in (node.get("status") or {}).get("addresses") or ()}
+    return NodeFacts(
+        metadata["name"],
+        dict(metadata.get("labels") or {}),
+        schedulable=ready and not cordoned,
+        address=addresses.get("ExternalIP") or addresses.get("InternalIP") or "",
+    )
 
 
 def pod_problem(pod: Manifest) -> str:
