@@ -128,6 +128,8 @@ static void answered(struct connection *c, size_t length) {
         latency[latencies++] = now() - c->begun;
     }
     c->filled = 0;
+    /* A request left behind would still be worked on while the next server is measured. */
+    if (option.operations && (long)latencies >= option.operations) return;
     if (reconnect) {
         end(c, true);
         begin(c);
