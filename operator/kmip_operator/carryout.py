@@ -6,15 +6,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import structlog
+
 from kmip_operator.conditions import STALLED, find, timestamp
 from kmip_operator.kube.apply import Applied, Applier, Outcome
 from kmip_operator.kube.cache import Caches
 from kmip_operator.kube.client import Client
-from kmip_operator.kube.errors import ConflictError, NotFoundError
+from kmip_operator.kube.errors import ConflictError, NamespaceEndingError, NotFoundError
 from kmip_operator.kube.events import EventRecorder
 from kmip_operator.kube.resources import PODS, Resource, resource_of
 from kmip_operator.plan import Manifest, Plan, PodPatch, Ref
 from kmip_operator.reasons import Reason
+
+_log = structlog.stdlib.get_logger(__name__)
 
 CONFLICT_RETRY = 60.0
 """Seconds until a field that another manager owns is asked for again; nothing tells when it is given up."""
@@ -65,18 +69,12 @@ class CarryOut:
     async def __call__(self, resource: Resource, regarding: Manifest, plan: Plan, now: datetime) -> Done:
         """Carry out ``plan`` for the object ``regarding``."""
         done = Done()
-        for manifest in plan.create:
-            created = await self._applier.create(manifest)
-            if created.outcome is Outcome.CREATED:
-                done.created.append(_title(created))
-                continue
-            done.interrupted = True
-            if created.outcome is Outcome.CONFLICT:
-                await self._refused(regarding, created, done)
-                break
-            return done
-        if not done.interrupted:
-            await self._children(regarding, plan, done)
+        try:
+            if not await self._objects(regarding, plan, done):
+                return done
+        except NamespaceEndingError as error:
+            # Nothing new can be made there, but the status still has to say what no longer holds back a deletion.
+            _log.debug("namespace is ending", namespace=regarding["metadata"]["namespace"], error=str(error))
         status = with_conflicts(plan.status, regarding, done.conflicts, now)
         if status != (regarding.get("status") or {}):
             await self._write_status(resource, regarding, status)
@@ -84,6 +82,21 @@ class CarryOut:
         for event in plan.events:
             await self._recorder.post(regarding, kind=event.type, reason=event.reason, note=event.message)
         return done
+
+    async def _objects(self, regarding: Manifest, plan: Plan, done: Done) -> bool:
+        """Create, apply and so on; whether the status may be written after it."""
+        for manifest in plan.create:
+            created = await self._applier.create(manifest)
+            if created.outcome is Outcome.CREATED:
+                done.created.append(_title(created))
+                continue
+            done.interrupted = True
+            if created.outcome is not Outcome.CONFLICT:
+                return False
+            await self._refused(regarding, created, done)
+            return True
+        await self._children(regarding, plan, done)
+        return True
 
     async def _children(self, regarding: Manifest, plan: Plan, done: Done) -> None:
         for manifest in plan.apply:

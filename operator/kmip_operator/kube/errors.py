@@ -27,6 +27,10 @@ class ApiError(Exception):
         )
 
 
+class NamespaceEndingError(ApiError):
+    """403: the namespace is being terminated, so nothing new is taken in it."""
+
+
 class NotFoundError(ApiError):
     """404: the object (or its type) does not exist."""
 
@@ -73,10 +77,17 @@ def error_of(status: int, body: Mapping[str, Any]) -> ApiError:
     message = str(body.get("message", ""))
     details = body.get("details")
     kind: type[ApiError] = ApiError
-    if status == 404:
+    if status == 403 and _has_cause(details, "NamespaceTerminating"):
+        kind = NamespaceEndingError
+    elif status == 404:
         kind = NotFoundError
     elif status == 409:
         kind = AlreadyExistsError if reason == "AlreadyExists" else ConflictError
     elif status == 410:
         kind = GoneError
     return kind(status, reason, message, details if isinstance(details, Mapping) else None)
+
+
+def _has_cause(details: Any, reason: str) -> bool:
+    causes = details.get("causes") if isinstance(details, Mapping) else None
+    return any(cause.get("reason") == reason for cause in causes or ())

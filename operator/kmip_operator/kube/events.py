@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kmip_operator.kube.client import FIELD_MANAGER, Client
-from kmip_operator.kube.errors import AlreadyExistsError, ApiError, UnreachableError
+from kmip_operator.kube.errors import AlreadyExistsError, ApiError, NamespaceEndingError, UnreachableError
 from kmip_operator.kube.resources import EVENTS
 
 _log = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ class EventRecorder:
                 await self._client.create(EVENTS, event)
             except AlreadyExistsError:
                 await self._again(metadata["namespace"], name, count + 1)
+        except NamespaceEndingError:
+            return
         except (ApiError, UnreachableError) as error:
             _log.warning("event not posted", extra={"reason": reason, "error": str(error)})
 
