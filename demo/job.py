@@ -17,8 +17,8 @@ READY_TIMEOUT = 180
 """Seconds: image start, volume, first root key; measured well below, and a person is watching."""
 
 
-def install(kubernetes: Kubernetes, *more: str) -> None:
-    """Install or upgrade the chart, with the images that were just built and ``more`` arguments of helm's."""
+def image_settings() -> list[str]:
+    """Arguments of helm's that choose the images that were just built."""
     image = "localhost/kmip-operator"
     values = {
         "image.repository": f"{image}/operator",
@@ -28,10 +28,14 @@ def install(kubernetes: Kubernetes, *more: str) -> None:
         "custody.image.repository": f"{image}/custody",
         "custody.image.tag": "dev",
     }
-    settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+    return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+
+
+def install(kubernetes: Kubernetes) -> None:
+    """Install or upgrade the chart."""
     kubernetes.helm(
         "upgrade", "--install", "kmip-operator", ROOT / "helm" / "kmip-operator",
-        "--namespace", "kmip-system", "--create-namespace", "--wait", "--timeout", "3m", *settings, *more,
+        "--namespace", "kmip-system", "--create-namespace", "--wait", "--timeout", "3m", *image_settings(),
     )  # fmt: skip
 
 

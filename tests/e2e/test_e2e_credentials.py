@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,15 +16,15 @@ from demo.vcenter import create, get
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 WRONG = "135790"
-WINDOW = 20.0
-"""Seconds in which nothing may happen: twice the first back-off of what is retried."""
+WINDOW = 12.0
+"""Seconds in which nothing may happen: longer than the first back-off of what is retried."""
 
 
 @pytest.fixture(scope="module")
-def hsm(cluster: Cluster, module_namespace: str) -> Iterator[PodHsm]:
+def hsm(cluster: Cluster, module_namespace: str) -> PodHsm:
     made = make_pod_hsm(cluster, module_namespace)
     cluster.apply_objects(*made.supports())
-    yield made
+    return made
 
 
 def jobs(cluster: Cluster, namespace: str) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -28,7 +27,7 @@ GARBAGE = "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTI
 
 
 @pytest.fixture(scope="module")
-def errors(cluster: Cluster, module_namespace: str) -> Iterator[str]:
+def errors(cluster: Cluster, module_namespace: str) -> str:
     """A namespace in which everything below is wrong at once, and one instance that works."""
     ns = module_namespace
     cluster.apply_objects(
@@ -59,7 +58,7 @@ def errors(cluster: Cluster, module_namespace: str) -> Iterator[str]:
     cluster.until("clientcertificate", ns, "good")
     # It is younger, so the other keeps the certificate.
     cluster.apply_objects(make.leaf(ns, "duplicate", GOOD.pem))
-    yield ns
+    return ns
 
 
 def _key_pem(identity: Identity) -> str:

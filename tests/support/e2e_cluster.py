@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -55,7 +56,9 @@ class Cluster(Kubernetes):
         """Objects of one or more kinds (comma-separated); of all namespaces with ``None``."""
         where = ["-A"] if namespace is None else ["-n", namespace]
         chosen = ["-l", selector] if selector else []
-        found: list[Manifest] = json.loads(self.kubectl("get", kind, *where, *chosen, "-o", "json", "--show-managed-fields"))["items"]
+        found: list[Manifest] = json.loads(
+            self.kubectl("get", kind, *where, *chosen, "-o", "json", "--show-managed-fields")
+        )["items"]
         return found
 
     def find(self, kind: str, namespace: str, name: str) -> Manifest | None:
@@ -118,6 +121,32 @@ class Cluster(Kubernetes):
             every=0.2,
         )
 
+    def until_gone_from_status(self, kind: str, namespace: str, name: str, field: str) -> None:
+        """Wait until the status no longer has a field."""
+        self.until_none(lambda: str((self.find(kind, namespace, name) or {}).get("status", {}).get(field, "")))
+
+    def wait_for_label(self, kind: str, namespace: str, name: str, label: str, value: str) -> None:
+        """Wait until an object has a label with this value."""
+        wait_for(
+            f"{kind} {namespace}/{name} labelled {label}={value}",
+            lambda: self._metadata(kind, namespace, name).get("labels", {}).get(label) == value or None,
+            timeout=PATIENCE,
+            every=0.2,
+        )
+
+    def until_owned(self, kind: str, namespace: str, name: str) -> None:
+        """Wait until an object goes with an owner."""
+        wait_for(
+            f"{kind} {namespace}/{name} owned",
+            lambda: self._metadata(kind, namespace, name).get("ownerReferences") or None,
+            timeout=PATIENCE,
+            every=0.2,
+        )
+
+    def _metadata(self, kind: str, namespace: str, name: str) -> Manifest:
+        found: Manifest = (self.find(kind, namespace, name) or {}).get("metadata", {})
+        return found
+
     def until_reachable(self, endpoint: Endpoint, identity: ClientIdentity, *, timeout: float = PATIENCE) -> None:
         """Wait until a new connection of ``identity`` is served."""
         until_accepted(endpoint, identity, since=0.0, timeout=timeout)
@@ -155,6 +184,10 @@ class Cluster(Kubernetes):
             Endpoint(pod["metadata"]["name"], pod["status"]["podIP"], 5696, ca_file)
             for pod in self.pods(namespace, instance)
         ]
+
+    def secret_text(self, namespace: str, name: str, key: str) -> str:
+        """One value of a Secret."""
+        return base64.b64decode(self.get("secret", namespace, name)["data"][key]).decode()
 
     def operator_pods(self, namespace: str = SYSTEM) -> list[Manifest]:
         """The operator's pods."""
