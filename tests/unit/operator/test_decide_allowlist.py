@@ -153,6 +153,7 @@ def test_a_revoked_root_key_stalls_and_an_unreachable_one_does_not() -> None:
     _, plan = step(replace(snapshot, pods=(pod("vc-0", status=away),)))
     assert conditions(plan)["RootKeyUsable"] == ("False", "Unreachable")
     assert conditions(plan)["Reconciling"] == ("True", "Unreachable")
+    assert plan.poll_pods
 
 
 def test_durability_is_what_every_pod_says() -> None:
