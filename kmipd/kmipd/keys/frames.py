@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from kmip_contract.custody import FRAME, MAX_FRAME
 
@@ -28,8 +29,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, to hang up on a peer that cannot be understood."""
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go; never empty."""
