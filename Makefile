@@ -37,6 +37,10 @@ lint: $(VENV)/.ready ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: crds
+crds: $(VENV)/.ready ## Generate crds/ from the models
+	$(BIN)/python -c 'from pathlib import Path; from kmip_operator.crd import write; write(Path("crds"))'
+
 .PHONY: test
 test: setup lint cluster-binaries ## Lint, then every test: unit, API server, conformance, faults, end to end on a real cluster
 	bash scripts/test.sh
@@ -48,6 +52,8 @@ test-fast: setup lint ## Lint and the tests that need no cluster
 .PHONY: bench
 bench: setup ## Speed beside PyKMIP's server and bare OpenSSL, one interleaved run; OASIS cases where the runner is given
 	$(BIN)/python -m tests.bench
+	@if [ -n "$$KMIP_OASIS_RUNNER" ]; then $(BIN)/pytest -q -s tests/conformance; \
+	else echo "OASIS cases: not run; set KMIP_OASIS_RUNNER and KMIP_OASIS_DATA to a runner and the published cases"; fi
 
 .PHONY: demo
 demo: setup ## The main job: a cluster, the operator, four resources, a vCenter-like client (CLUSTER=current uses KUBECONFIG)
