@@ -13,7 +13,7 @@ import uvloop
 
 from kmip_contract.kmipd import KmipdConfig
 from kmip_contract.model import ContractError
-from kmipd.cli import logs
+from kmipd.cli import archives, logs
 from kmipd.cli.custody import CustodyChild, CustodyFailed
 from kmipd.server.tls import TlsError
 from kmipd.storage.api import StorageError
@@ -121,6 +121,10 @@ def version() -> None:
     from kmipd.cli.application import VERSION
 
     click.echo(f"kmipd {VERSION}")
+
+
+for command in archives.COMMANDS:
+    main.add_command(command)
 
 
 async def _serve(config: KmipdConfig, custody: CustodyChild | None) -> None:

@@ -6,7 +6,7 @@ replica. Values of attributes are bytes that only :mod:`kmipd.objects` understan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -75,6 +75,32 @@ class LocateQuery:
     initial_date_to: int | None = None
 
 
+class Restored(NamedTuple):
+    """A row to be written exactly as it is, revision included, and its index entries.
+
+    ``replaces`` is the revision of the row in its place, ``None`` when there must be none.
+    """
+
+    stored: StoredObject
+    entries: Sequence[IndexEntry]
+    replaces: int | None
+
+
+class Wrapping(NamedTuple):
+    """A version of a root key, and how many objects' material it wraps."""
+
+    root_key_id: str
+    root_key_version: int
+    objects: int
+
+
+class Contents(NamedTuple):
+    """How many objects there are by state, and what wraps their material."""
+
+    states: dict[int, int]
+    wrappings: list[Wrapping]
+
+
 class LocatePage(NamedTuple):
     """Matching objects' identifiers, and how many match in all."""
 
@@ -88,6 +114,27 @@ class Durability:
 
     durable: bool
     message: str
+
+
+class DatabaseEmpty(StorageError):
+    """There is no database yet where one is configured."""
+
+
+class Snapshot(Protocol):
+    """All rows as they were at one instant, readable while a server writes on. Every method may raise :class:`StorageError`."""
+
+    @property
+    def keyspace(self) -> UUID:
+        """The keyspace."""
+
+    async def contents(self) -> Contents:
+        """What :meth:`rows` will give, counted."""
+
+    def rows(self) -> AsyncIterator[Sequence[StoredObject]]:
+        """Every row, in portions, in the order in which the objects were made."""
+
+    async def get_many(self, uids: Sequence[str]) -> list[StoredObject]:
+        """The objects that exist, in the order asked."""
 
 
 class Storage(Protocol):
@@ -116,6 +163,9 @@ class Storage(Protocol):
         ``index`` replaces the object's entries; ``None`` leaves them. ``False``: another writer came first, nothing changed.
         ``uid`` and ``initial_date`` never change.
         """
+
+    async def restore(self, rows: Sequence[Restored]) -> list[bool]:
+        """Write rows of a backup, each whole or not at all; ``False`` where another writer came first."""
 
     async def locate(self, query: LocateQuery, *, offset: int, limit: int | None) -> LocatePage:
         """Identifiers that match, newest first."""

@@ -32,3 +32,11 @@ def pending(migrations: Sequence[Migration], *, current: int, readable_by: int, 
             f"this one is of schema {known}; run the newer release"
         )
     return [migration for migration in migrations if migration.version > current]
+
+
+def check_current(migrations: Sequence[Migration], *, current: int, readable_by: int, where: str) -> None:
+    """Raise :class:`StorageError` when a database cannot be read as it is: too new, or older than this program's schema."""
+    if pending(migrations, current=current, readable_by=readable_by, where=where):
+        raise StorageError(
+            f"{where}: its schema is version {current}, older than this program's; start kmipd of this release on it once"
+        )

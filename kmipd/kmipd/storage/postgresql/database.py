@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, Self
 from uuid import UUID
 
 from kmip_contract.kmipd import PostgresqlStorage as Settings
-from kmipd.storage.api import Durability, IndexEntry, LocatePage, LocateQuery, ObjectExists, StorageError, StoredObject
+from kmipd.storage.api import (
+    Durability,
+    IndexEntry,
+    LocatePage,
+    LocateQuery,
+    ObjectExists,
+    Restored,
+    StorageError,
+    StoredObject,
+)
 from kmipd.storage.index import index_keys
 from kmipd.storage.postgresql import statements
 from kmipd.storage.postgresql.durability import judge, observe
@@ -24,7 +34,9 @@ class PostgresqlStorage:
         self._keyspace = keyspace
 
     @classmethod
-    async def open(cls, settings: Settings, expected_keyspace: UUID | None = None) -> Self:
+    async def open(
+        cls, settings: Settings, expected_keyspace: UUID | None = None, *, accept_empty: bool = False
+    ) -> Self:
         """Connect, bring the schema up to date, and check that it is the one that is expected.
 
         Raises:
@@ -33,7 +45,7 @@ class PostgresqlStorage:
         """
         pool = Pool(settings)
         try:
-            keyspace = await initialise(pool, settings.database_schema, expected_keyspace)
+            keyspace = await initialise(pool, settings.database_schema, expected_keyspace, accept_empty)
         except BaseException:
             await pool.aclose()
             raise
@@ -74,6 +86,24 @@ class PostgresqlStorage:
         if index is None:
             return bool(await self._pool.write(statements.REPLACE, *arguments))
         return bool(await self._pool.write(statements.REPLACE_INDEXED, *arguments, index_keys(index)))
+
+    async def restore(self, rows: Sequence[Restored]) -> list[bool]:
+        """Write rows of a backup durably; ``False`` where another writer came first."""
+        new = [
+            (*statements.insert_arguments(row.stored), index_keys(row.entries)) for row in rows if row.replaces is None
+        ]
+        newer = [
+            (
+                *statements.replace_arguments(replace(row.stored, revision=row.replaces)),
+                index_keys(row.entries),
+                row.stored.revision,
+            )
+            for row in rows
+            if row.replaces is not None
+        ]
+        written = {row[0] for row in await self._pool.write_many(statements.RESTORE_NEW, new)}
+        written |= {row[0] for row in await self._pool.write_many(statements.RESTORE_NEWER, newer)}
+        return [row.stored.uid in written for row in rows]
 
     async def locate(self, query: LocateQuery, *, offset: int, limit: int | None) -> LocatePage:
         """Identifiers that match, newest first. The total is counted only when the page does not tell it."""

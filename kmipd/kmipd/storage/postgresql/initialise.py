@@ -20,7 +20,7 @@ _LOCK = 0x4B4D4944
 """The advisory lock's class (``KMID``); its object is the hash of the schema's name."""
 
 
-async def initialise(pool: Pool, schema: str, expected: UUID | None) -> UUID:
+async def initialise(pool: Pool, schema: str, expected: UUID | None, accept_empty: bool = False) -> UUID:
     """Make or migrate the schema in one transaction, and return its keyspace.
 
     Raises:
@@ -30,7 +30,7 @@ async def initialise(pool: Pool, schema: str, expected: UUID | None) -> UUID:
     connection = await pool.connect()
     try:
         async with connection.transaction():
-            return await _migrate(connection, pool.where, schema, expected)
+            return await _migrate(connection, pool.where, schema, expected, accept_empty)
     except asyncpg.InsufficientPrivilegeError as error:
         raise StorageError(
             f"{pool.where}: {error}; let the role own the schema, or create schemas in the database"
@@ -45,7 +45,7 @@ async def initialise(pool: Pool, schema: str, expected: UUID | None) -> UUID:
 
 
 async def _migrate(
-    connection: asyncpg.Connection[asyncpg.Record], where: str, schema: str, expected: UUID | None
+    connection: asyncpg.Connection[asyncpg.Record], where: str, schema: str, expected: UUID | None, accept_empty: bool
 ) -> UUID:
     await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
     await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _LOCK, schema, timeout=MIGRATION_SECONDS)
@@ -62,7 +62,8 @@ async def _migrate(
             "INSERT INTO migrations (version, readable_by) VALUES ($1, $2)", migration.version, migration.readable_by
         )
     found = await connection.fetchval("SELECT id FROM keyspace")
-    keyspace = settle_keyspace(None if found is None else UUID(int=found.int), expected, where=where)
+    held = None if found is None else UUID(int=found.int)
+    keyspace = settle_keyspace(held, expected, where=where, accept_empty=accept_empty)
     if found is None:
         await connection.execute("INSERT INTO keyspace (singleton, id) VALUES (1, $1)", keyspace)
     return keyspace

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -41,6 +41,8 @@ _TRANSIENT_CLASSES = {"08", "25", "28", "40", "53", "55", "57", "58", "F0", "XX"
 """SQLSTATE classes that are about the server's state, not about the statement or its values (PostgreSQL, appendix A)."""
 
 _T = TypeVar("_T")
+
+_Work = Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[Sequence[asyncpg.Record]]]
 
 
 class ConnectionLost(StorageUnavailable):
@@ -100,6 +102,10 @@ class Pool:
         """
         return await _in_task(self._fetch(statement, arguments))
 
+    async def write_many(self, statement: str, arguments: Sequence[Sequence[object]]) -> Sequence[asyncpg.Record]:
+        """The rows of one statement for each of ``arguments``, in one transaction; otherwise as :meth:`write`."""
+        return await _in_task(self._use(lambda connection: connection.fetchmany(statement, arguments)))
+
     async def aclose(self) -> None:
         """Wait for what is under way, and hang up."""
         self._closed = True
@@ -111,6 +117,9 @@ class Pool:
         await asyncio.gather(*self._closing)
 
     async def _fetch(self, statement: str, arguments: Sequence[object]) -> Sequence[asyncpg.Record]:
+        return await self._use(lambda connection: connection.fetch(statement, *arguments))
+
+    async def _use(self, work: _Work) -> Sequence[asyncpg.Record]:
         """Rows, and the certainty that what was committed is so on the standby too."""
         if self._closed:
             raise StorageUnavailable(f"{self.where}: the database is closed")
@@ -123,7 +132,7 @@ class Pool:
         healthy = False
         try:
             session = self._take_idle() or await self._new_session()
-            rows = await session.connection.fetch(statement, *arguments)
+            rows = await work(session.connection)
             healthy = True
         except Exception as error:
             failure = meaning(error, self.where)

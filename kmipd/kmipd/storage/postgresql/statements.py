@@ -12,6 +12,11 @@ _COLUMNS = (
 
 SELECT = f"SELECT {_COLUMNS} FROM objects WHERE uid = $1"  # noqa: S608 - constants
 SELECT_MANY = f"SELECT {_COLUMNS} FROM objects WHERE uid = ANY ($1::text[])"  # noqa: S608 - constants
+SELECT_ALL = f"SELECT {_COLUMNS} FROM objects ORDER BY seq"  # noqa: S608 - constants
+WRAPPINGS = (
+    "SELECT root_key_id, root_key_version, count(*) FROM objects WHERE material IS NOT NULL"
+    " GROUP BY root_key_id, root_key_version ORDER BY 1, 2"
+)
 COUNTS = "SELECT state, count(*) FROM objects GROUP BY state"
 BEAT = "UPDATE heartbeat SET at = clock_timestamp() RETURNING at"
 
@@ -48,6 +53,14 @@ REPLACE_INDEXED = f"""{_UPDATED}, unindexed AS (
 )
 SELECT seq FROM stored"""  # noqa: S608 - constants
 """As ``REPLACE``, and the object's entries become those given."""
+
+RESTORE_NEW = INSERT.replace("SELECT seq FROM stored", "SELECT $1::text FROM stored")
+"""As ``INSERT``, and the row is the identifier."""
+
+RESTORE_NEWER = REPLACE_INDEXED.replace("revision = revision + 1", "revision = $15").replace(
+    "SELECT seq FROM stored", "SELECT $1::text FROM stored"
+)
+"""As ``REPLACE_INDEXED``, and the revision becomes the fifteenth parameter; the row is the identifier."""
 
 
 def insert_arguments(stored: StoredObject) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from kmipd.storage.api import (
     IndexEntry,
     LocatePage,
     LocateQuery,
+    Restored,
     StorageError,
     StorageUnavailable,
     StoredObject,
@@ -64,13 +65,13 @@ class SqliteStorage:
         self._writer = Writer(writer, partial(_reopen, path, keyspace), changed=self._forget, name=str(path))
 
     @classmethod
-    async def open(cls, path: Path, expected_keyspace: UUID | None = None) -> Self:
-        """Take the file at ``path``, creating it if there is none and nothing is expected of it.
+    async def open(cls, path: Path, expected_keyspace: UUID | None = None, *, accept_empty: bool = False) -> Self:
+        """Take the file at ``path``, creating it if there is none and nothing is expected of it, or emptiness accepted.
 
         Raises:
             StorageError: the volume, the file or its holder forbids it; the message says which and what to do.
         """
-        return cls(*await asyncio.to_thread(_take, path, expected_keyspace))
+        return cls(*await asyncio.to_thread(_take, path, expected_keyspace, accept_empty))
 
     @property
     def type(self) -> Literal["SQLite"]:
@@ -119,6 +120,14 @@ class SqliteStorage:
         """Replace the row whose revision is ``stored.revision`` durably; ``False`` if there is no such row."""
         keys = None if index is None else index_keys(index)
         return bool(await self._writer.submit(stored.uid, partial(statements.replace, stored=stored, keys=keys)))
+
+    async def restore(self, rows: Sequence[Restored]) -> list[bool]:
+        """Write rows of a backup durably; ``False`` where another writer came first."""
+        writes = [
+            self._writer.submit(row.stored.uid, partial(statements.restore, row=row, keys=index_keys(row.entries)))
+            for row in rows
+        ]
+        return list(await asyncio.gather(*writes))
 
     async def locate(self, query: LocateQuery, *, offset: int, limit: int | None) -> LocatePage:
         """Identifiers that match, newest first."""
@@ -170,7 +179,7 @@ class SqliteStorage:
         return StorageUnavailable(f"{self._path}: {error}")
 
 
-def _take(path: Path, expected: UUID | None) -> _Taken:
+def _take(path: Path, expected: UUID | None, accept_empty: bool) -> _Taken:
     path = path.absolute()
     if not path.parent.is_dir():
         raise StorageError(f"{path.parent}: there is no such directory; the volume must be mounted there")
@@ -178,11 +187,11 @@ def _take(path: Path, expected: UUID | None) -> _Taken:
     lock = OwnerLock.acquire(path)
     try:
         if expected is not None and not path.exists():
-            settle_keyspace(None, expected, where=str(path))
+            settle_keyspace(None, expected, where=str(path), accept_empty=accept_empty)
         file.create_file(path)
         writer = file.connect(path, read_only=False)
         try:
-            keyspace = file.prepare(writer, path, expected)
+            keyspace = file.prepare(writer, path, expected, accept_empty=accept_empty)
             return _Taken(path, keyspace, lock, writer, file.connect(path, read_only=True))
         except BaseException:
             writer.close()

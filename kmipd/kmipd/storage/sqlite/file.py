@@ -49,8 +49,8 @@ def create_file(path: Path) -> None:
     fsync_directory(path.parent)
 
 
-def prepare(connection: sqlite3.Connection, path: Path, expected: UUID | None) -> UUID:
-    """Check the file, bring its schema up to date, and return its keyspace.
+def prepare(connection: sqlite3.Connection, path: Path, expected: UUID | None, *, accept_empty: bool = False) -> UUID:
+    """Check the file, bring its schema up to date, and return its keyspace; as :func:`settle_keyspace` says.
 
     Raises:
         StorageError: the file is another program's, damaged, of a newer schema, or of another keyspace.
@@ -59,7 +59,7 @@ def prepare(connection: sqlite3.Connection, path: Path, expected: UUID | None) -
     if application != APPLICATION_ID and schema != 0:
         raise StorageError(f"{path}: it is an SQLite database of another program (application_id {application})")
     if schema == 0:
-        settle_keyspace(None, expected, where=str(path))
+        settle_keyspace(None, expected, where=str(path), accept_empty=accept_empty)
     else:
         check_integrity(connection, path)
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -67,7 +67,7 @@ def prepare(connection: sqlite3.Connection, path: Path, expected: UUID | None) -
         raise StorageError(f"{path}: write-ahead logging could not be switched on (journal mode {mode})")
     connection.execute("BEGIN EXCLUSIVE")
     try:
-        keyspace = _migrate(connection, path, expected)
+        keyspace = _migrate(connection, path, expected, accept_empty)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -84,7 +84,7 @@ def check_integrity(connection: sqlite3.Connection, path: Path) -> None:
         raise StorageError(f"{path}: the file is damaged ({'; '.join(findings)}); restore it from a backup")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, expected: UUID | None) -> UUID:
+def _migrate(connection: sqlite3.Connection, path: Path, expected: UUID | None, accept_empty: bool) -> UUID:
     current = _scalar(connection, "PRAGMA user_version")
     readable_by = _scalar(connection, "SELECT max(readable_by) FROM migrations") if current else 0
     now = int(time.time())
@@ -98,7 +98,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, expected: UUID | None) 
         connection.execute(f"PRAGMA user_version = {migration.version}")
     row = connection.execute("SELECT id FROM keyspace").fetchall()
     found = UUID(bytes=row[0][0]) if row else None
-    keyspace = settle_keyspace(found, expected, where=str(path))
+    keyspace = settle_keyspace(found, expected, where=str(path), accept_empty=accept_empty)
     if found is None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("INSERT INTO keyspace VALUES (1, ?, ?)", (keyspace.bytes, now))

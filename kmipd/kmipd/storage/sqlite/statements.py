@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 from collections.abc import Sequence
 
-from kmipd.storage.api import ObjectExists, StoredObject
+from kmipd.storage.api import ObjectExists, Restored, StoredObject
 
 _COLUMNS = (
     "uid, object_type, state, algorithm, length, usage_mask, initial_date, last_change_date, attributes, material,"
@@ -13,6 +14,13 @@ _COLUMNS = (
 )
 SELECT = f"SELECT {_COLUMNS} FROM objects WHERE uid = ?"  # noqa: S608 - constants
 """The columns of :class:`StoredObject`, in its order."""
+
+SELECT_ALL = f"SELECT {_COLUMNS} FROM objects ORDER BY seq"  # noqa: S608 - constants
+
+WRAPPINGS = (
+    "SELECT root_key_id, root_key_version, count(*) FROM objects WHERE material IS NOT NULL"
+    " GROUP BY root_key_id, root_key_version ORDER BY 1, 2"
+)
 
 COUNTS = "SELECT state, count(*) FROM objects INDEXED BY objects_by_state GROUP BY state"
 
@@ -87,6 +95,20 @@ def replace(connection: sqlite3.Connection, stored: StoredObject, keys: Sequence
         if gone:
             connection.executemany("DELETE FROM entries WHERE object = ? AND key = ?", [(seq, key) for key in gone])
         _add_keys(connection, [key for key in keys if key not in held], initial_date, seq)
+    return True
+
+
+def restore(connection: sqlite3.Connection, row: Restored, keys: Sequence[bytes]) -> bool:
+    """Write a row of a backup as it is; ``False`` if the row in its place is not the one it replaces."""
+    try:
+        if row.replaces is None:
+            insert(connection, row.stored, keys)
+            return True
+    except ObjectExists:
+        return False
+    if not replace(connection, dataclasses.replace(row.stored, revision=row.replaces), keys):
+        return False
+    connection.execute("UPDATE objects SET revision = ? WHERE uid = ?", (row.stored.revision, row.stored.uid))
     return True
 
 
