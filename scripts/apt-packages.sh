@@ -8,7 +8,7 @@ packages=(
   mmdebstrap                                             # container images without a registry
   openssl
   postgresql                                             # storage tests run a real server
-  softhsm2 opensc                                        # PKCS#11 tests run a real module
+  softhsm2 opencryptoki                                  # PKCS#11 tests run real modules
 )
 
 missing=()
