@@ -186,7 +186,8 @@ async def test_no_update_is_lost_among_400_at_once(store: Storage) -> None:
                 return
             lost += 1
 
-    await asyncio.gather(*(add_one(f"u{number % 50}") for number in range(400)))
+    async with asyncio.timeout(120):
+        await asyncio.gather(*(add_one(f"u{number % 50}") for number in range(400)))
     objects = await store.get_many([f"u{number}" for number in range(50)])
     assert [found.length for found in objects] == [8] * 50
     assert [found.revision for found in objects] == [9] * 50
