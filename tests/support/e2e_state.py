@@ -30,6 +30,7 @@ def normalised(cluster: Cluster, namespace: str) -> dict[str, Any]:
         name = f"{item['kind']}/{item['metadata']['name']}"
         content = _secret(item) if item["kind"] == "Secret" else item
         text = json.dumps(_without(content), sort_keys=True).replace(namespace, "NAMESPACE")
+        text = text.replace(namespace.replace("-", "_"), "SCHEMA")
         for pattern, mark in ((_UUID, "UUID"), (_DIGEST, "DIGEST"), (_ADDRESS, "ADDRESS")):
             text = pattern.sub(mark, text)
         found[name] = json.loads(text)
