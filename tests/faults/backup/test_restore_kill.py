@@ -1,0 +1,135 @@
+"""kill -9 of a restore at random moments: run again it comes to the same end, and nothing destroyed is back at any time."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.archives import a_key, a_tombstone, content, fill, write_archive
+from support.postgresql import Cluster, postgresql
+
+from kmip_contract import kmipd as contract
+from kmipd import storage
+from kmipd.backup.archive import Archive
+from kmipd.backup.restore import restore
+from kmipd.storage.api import DatabaseEmpty, StoredObject
+
+TESTS = Path(__file__).resolve().parents[2]
+SQLITE_KILLS = 50
+POSTGRESQL_KILLS = 15
+EACH = 1500
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with postgresql() as running:
+        yield running
+
+
+def rows() -> tuple[list[StoredObject], list[StoredObject], list[StoredObject]]:
+    """What the database holds before, what the archive holds, and what must be there in the end."""
+    newer = {"revision": 3, "last_change_date": 1_700_000_100, "state": 3}
+    before, archived, after = [], [], []
+    for number in range(EACH):
+        uid = f"{number:05}"
+        old, new, gone = a_key(uid), a_key(uid, **newer), a_tombstone(uid, revision=4)
+        held, kept, end = [
+            (None, new, new), (old, new, new), (new, old, new), (gone, new, gone), (old, gone, gone), (None, gone, gone)
+        ][number % 6]  # fmt: skip
+        archived.append(kept)
+        after.append(end)
+        if held is not None:
+            before.append(held)
+    return before, archived, after
+
+
+def run_and_kill(archive: Path, settings: contract.Storage, delay: float) -> bool:
+    """Whether the kill came before the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "support.restore_victim", str(archive), settings.model_dump_json()],
+        cwd=TESTS,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begun\n"
+    timer = threading.Timer(delay, process.kill)
+    timer.start()
+    code = process.wait(60)
+    timer.cancel()
+    process.stdout.close()
+    assert code in {0, -9}
+    return code != 0
+
+
+async def check_meanwhile(settings: contract.Storage, destroyed: set[str]) -> int:
+    try:
+        found = await content(settings)
+    except DatabaseEmpty:
+        return 0
+    assert not [row.uid for row in found if row.uid in destroyed and row.material is not None]
+    return len(found)
+
+
+async def finish(archive: Path, settings: contract.Storage, after: list[StoredObject]) -> None:
+    with Archive.open(archive) as read:
+        await restore(read, settings, expected=None, apply_destroyed=True)
+    assert sorted(await content(settings), key=lambda row: row.uid) == after
+
+
+@pytest.mark.parametrize("merging", [True, False], ids=["merge", "empty"])
+async def test_a_killed_restore_is_run_again_on_sqlite(tmp_path: Path, merging: bool) -> None:
+    before, archived, after = rows()
+    keyspace = uuid.uuid4()
+    archive = write_archive(tmp_path / "archive", archived, keyspace)
+    origin = tmp_path / "origin.db"
+    if merging:
+        await fill(contract.SqliteStorage(path=origin), before, keyspace)
+    else:
+        after = archived
+    destroyed = {row.uid for row in before if row.material is None} if merging else set()
+    chance = random.Random()
+    killed = half_way = 0
+    for turn in range(SQLITE_KILLS):
+        path = tmp_path / f"{turn}.db"
+        if merging:
+            shutil.copy(origin, path)
+        settings = contract.SqliteStorage(path=path)
+        for _ in range(chance.choice([1, 1, 3])):
+            killed += run_and_kill(archive, settings, chance.uniform(0, 0.25))
+            there = await check_meanwhile(settings, destroyed)
+            half_way += len(before) * merging < there < len(after)
+        await finish(archive, settings, after)
+        path.unlink()
+    print(f"{killed} restores killed, {half_way} found half done")
+    assert killed >= SQLITE_KILLS // 2
+    assert half_way
+
+
+@pytest.mark.postgresql
+async def test_a_killed_restore_is_run_again_on_postgresql(tmp_path: Path, cluster: Cluster) -> None:
+    before, archived, after = rows()
+    dsn = tmp_path / "dsn"
+    dsn.write_text(cluster.primary.dsn())
+    chance = random.Random()
+    killed = 0
+    for _ in range(POSTGRESQL_KILLS):
+        settings = contract.PostgresqlStorage(dsn_file=dsn, database_schema=f"kmip_{secrets.token_hex(6)}", pool_size=4)
+        keyspace = uuid.uuid4()
+        opened = await storage.open(settings, keyspace, accept_empty=True)
+        await opened.aclose()
+        with Archive.open(write_archive(tmp_path / "before", before, keyspace)) as read:
+            await restore(read, settings, expected=None, apply_destroyed=False)
+        archive = write_archive(tmp_path / "archive", archived, keyspace)
+        killed += run_and_kill(archive, settings, chance.uniform(0, 0.6))
+        await check_meanwhile(settings, {row.uid for row in before if row.material is None})
+        await finish(archive, settings, after)
+    print(f"{killed} restores killed")
+    assert killed
