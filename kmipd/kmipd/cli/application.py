@@ -40,14 +40,20 @@ VERSION = distribution_version("kmip-operator")
 
 
 class Application:
-    """One kmipd. ``on_serving`` is called with the KMIP port's and the admin port's addresses once clients are served."""
+    """One kmipd. ``on_serving`` is called with the KMIP port's and the admin port's addresses once clients are served.
+
+    ``read_only``: clients make and change nothing.
+    """
 
     def __init__(
         self,
         config: KmipdConfig,
         on_serving: Callable[[tuple[str, int], tuple[str, int]], None] | None = None,
+        *,
+        read_only: bool = False,
     ) -> None:
         self._config = config
+        self._read_only = read_only
         self._on_serving = on_serving
         self._stop = asyncio.Event()
         self._readiness = Readiness(
@@ -103,6 +109,7 @@ class Application:
                 audit=self._audit.record,
                 limits=config.limits,
                 server_information=ServerInformation(version=VERSION, instance=config.instance),
+                read_only=self._read_only,
             )
             self._server = KmipServer(
                 engine, self._trust, self._audit, self._counters, config.limits, eager=storage.type == "SQLite"

@@ -1,14 +1,12 @@
-"""``kmipd backup``, ``verify`` and ``restore``: the archive of wrapped keys, for people."""
+"""``kmipd backup``, ``verify``, ``restore`` and ``rescue``: the archive of wrapped keys, for people."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -16,12 +14,12 @@ from uuid import UUID
 import click
 import uvloop
 
-from kmip_contract.custody import CustodyConfig
 from kmip_contract.kmipd import KmipdConfig, SqliteStorage, Storage
 from kmip_contract.model import ContractError
 from kmipd.backup.archive import Archive, ArchiveError
-from kmipd.cli.custody import CustodyChild
+from kmipd.cli.custody import own_custody
 from kmipd.keys.api import KeyUnavailable
+from kmipd.server.tls import TlsError
 from kmipd.storage.api import StorageError
 
 if TYPE_CHECKING:
@@ -91,8 +89,8 @@ def verify(
         raise click.UsageError("give --custody or --custody-socket")
 
     async def work(read: Archive) -> Proof:
-        if custody_socket is not None:
-            return await prove(read, custody_socket)
+        if custody is None:
+            return await prove(read, custody_socket or Path())
         async with own_custody(custody) as socket:
             return await prove(read, socket)
 
@@ -133,7 +131,45 @@ def restore(archive: Path, config: Path | None, data_dir: Path | None, dry_run: 
     click.echo(f"{seconds:.2f} s, {objects / seconds:,.0f} objects/s")
 
 
-COMMANDS = (backup, verify, restore)
+@click.command()
+@_archive
+@click.option(
+    "--listen", default=":5696", show_default=True, help="HOST:PORT of the KMIP port; no host: every address."
+)
+@click.option("--admin", default="127.0.0.1:0", show_default=True, help="HOST:PORT of /livez, /readyz and /metrics.")
+@click.option("--tls-cert", required=True, type=_file, help="The server's certificate chain (PEM).")
+@click.option("--tls-key", required=True, type=_file, help="Its key (PEM).")
+@click.option(
+    "--tls-profile", type=click.Choice(["Modern", "VSphere7"]), default="Modern", show_default=True, help="Suites."
+)
+@click.option("--allowlist", required=True, type=_file, help="Who may read (JSON, Allowlist).")
+@click.option("--custody", required=True, type=_file, help="Run custody with this configuration (JSON, CustodyConfig).")
+@click.option("--audit", type=_file, help="Where the audit goes; standard output when not given.")
+def rescue(
+    archive: Path,
+    listen: str,
+    admin: str,
+    tls_cert: Path,
+    tls_key: Path,
+    tls_profile: str,
+    allowlist: Path,
+    custody: Path,
+    audit: Path | None,
+) -> None:
+    """Serve keys straight from ARCHIVE until SIGTERM. Clients may read and locate; nothing can be made or changed."""
+    from kmipd.cli import rescue as rescuing
+    from kmipd.cli.dev import parse_listen
+
+    try:
+        ports = parse_listen(listen), parse_listen(admin)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    tls = rescuing.tls_of(tls_cert, tls_key, tls_profile)
+    with opened(archive) as read:
+        run(rescuing.serve(read, rescuing.Rescue(*ports, tls, allowlist, custody, audit)))
+
+
+COMMANDS = (backup, verify, restore, rescue)
 
 
 def database_of(config: Path | None, data_dir: Path | None) -> tuple[Storage, UUID | None]:
@@ -160,36 +196,12 @@ def opened(path: Path) -> Iterator[Archive]:
         raise click.ClickException(str(error)) from None
 
 
-@asynccontextmanager
-async def own_custody(config: Path | None) -> AsyncIterator[Path]:
-    """A custody of this command's own, at a socket that no server uses; yields the socket."""
-    if config is None:
-        raise click.UsageError("--custody is needed")
-    try:
-        read = CustodyConfig.read(config)
-    except ContractError as error:
-        raise click.ClickException(str(error)) from None
-    directory = Path(tempfile.mkdtemp(prefix="kmipd-"))
-    try:
-        socket, file = directory / "custody.sock", directory / "custody.json"
-        # Its health port would be that of a server, too.
-        file.write_bytes(read.model_copy(update={"socket": socket, "health_port": None}).to_json())
-        child = CustodyChild(file, log_level="warning")
-        await child.start()
-        try:
-            yield socket
-        finally:
-            await child.aclose()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
 def run(work: Coroutine[Any, Any, _T]) -> _T:
     """The result; what a person can do something about ends the command with its reason and exit code 1."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work)
-    except (StorageError, ArchiveError, KeyUnavailable, OSError) as error:
+    except (StorageError, ArchiveError, KeyUnavailable, ContractError, TlsError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 

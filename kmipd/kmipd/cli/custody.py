@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
+import tempfile
 from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
 
+from kmip_contract.custody import CustodyConfig
 from kmip_contract.rootkey import RootKeyRef, RootKeyRequest, RootKeyResult
 
 _log = structlog.get_logger(__name__)
@@ -79,6 +84,29 @@ class CustodyChild:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
             process = self._process = await self._spawn()
+
+
+@asynccontextmanager
+async def own_custody(config: Path) -> AsyncIterator[Path]:
+    """A custody of this command's own with the root key of ``config``, at a socket no server uses; yields the socket.
+
+    Raises:
+        ContractError: the configuration cannot be read.
+    """
+    read = CustodyConfig.read(config)
+    directory = Path(tempfile.mkdtemp(prefix="kmipd-"))
+    try:
+        socket, file = directory / "custody.sock", directory / "custody.json"
+        # The socket and the health port of the file may be those of a server that runs.
+        file.write_bytes(read.model_copy(update={"socket": socket, "health_port": None}).to_json())
+        child = CustodyChild(file, log_level="warning")
+        await child.start()
+        try:
+            yield socket
+        finally:
+            await child.aclose()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 async def make_root_key(request: RootKeyRequest) -> RootKeyRef:

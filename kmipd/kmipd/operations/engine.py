@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from kmip_contract.kmipd import Limits
+from kmip_contract.permissions import ALWAYS_PERMITTED, PROFILES, PermissionProfile
 from kmipd.keys.api import Keys
 from kmipd.objects.errors import OperationFailed
 from kmipd.operations.api import AuditEvent, Client, Reply, ServerInformation
@@ -43,6 +44,7 @@ _GET = "Get"
 _SUCCESS = "Success"
 _FAILED = "OperationFailed"
 _CRITICAL = tags.CRITICALITY_INDICATOR << 8 | 6
+_READING = ALWAYS_PERMITTED | PROFILES[PermissionProfile.READ_ONLY]
 _LONGEST_CORRELATION = 256
 """Characters of a client's correlation value that the audit keeps."""
 
@@ -51,7 +53,7 @@ _ENVELOPE = 104
 
 
 class Engine:
-    """Runs the operations of one keyspace."""
+    """Runs the operations of one keyspace; with ``read_only`` those that make or change objects are refused to everyone."""
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Engine:
         clock: Callable[[], float] = time.time,
         limits: Limits | None = None,
         server_information: ServerInformation | None = None,
+        read_only: bool = False,
     ) -> None:
         self._services = Services(
             storage, keys, server_information or ServerInformation(), GroupRotation(), ObjectLocks()
@@ -69,6 +72,7 @@ class Engine:
         self._plans = Plans()
         self._audit = audit
         self._clock = clock
+        self._read_only = read_only
         self._batch_items = (limits or Limits()).batch_items
 
     async def handle(self, message: bytes, client: Client) -> Reply:
@@ -262,6 +266,11 @@ class Engine:
                 ResultReason.OperationNotSupported, f"operation {name_of(item.operation)} is not supported"
             )
         _check_permission(handler, context.client)
+        if self._read_only and handler.name not in _READING:
+            raise OperationFailed(
+                ResultReason.PermissionDenied,
+                f"this server answers from a backup and changes nothing: no {handler.name}",
+            )
         for extension in item.extensions:
             _check_extension(extension)
         payload = handler.request.decode(context.version, request.payload(item))
