@@ -1,4 +1,4 @@
-"""Carries out a plan: create, apply, delete, patch pods, write status, post Events. Safe to stop between any two calls."""
+"""Carries out a plan: create, replace, apply, delete, patch pods, status, Events. Safe to stop between any two calls."""
 
 from __future__ import annotations
 
@@ -99,10 +99,11 @@ class CarryOut:
         return True
 
     async def _children(self, regarding: Manifest, plan: Plan, done: Done) -> None:
-        for manifest in plan.apply:
-            await self._apply(regarding, manifest, done)
+        # Before any apply, which may give the same Secret another version.
         for manifest in plan.replace:
             await self._replace(manifest, done)
+        for manifest in plan.apply:
+            await self._apply(regarding, manifest, done)
         for ref in plan.delete:
             await self._delete(ref, done)
         for patch in plan.pod_patches:

@@ -62,7 +62,7 @@ class Plan:
     requeue_after: seconds until something is due even if nothing happens; ``None``: nothing to wait for.
     poll_pods: a pod must confirm something: ask the pods' /status soon and decide again.
 
-    Order of execution: create, apply, replace, delete, pod_patches, status, events.
+    Order of execution: create, replace, apply, delete, pod_patches, status, events.
     """
 
     status: Manifest

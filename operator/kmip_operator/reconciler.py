@@ -13,7 +13,7 @@ from kmip_operator.carryout import CONFLICT_RETRY, CarryOut, Done
 from kmip_operator.kube.apply import Outcome
 from kmip_operator.kube.cache import Caches, Key
 from kmip_operator.kube.client import Manifest
-from kmip_operator.kube.errors import ApiError, NotFoundError, NotLeadingError, UnreachableError
+from kmip_operator.kube.errors import ApiError, ConflictError, NotFoundError, NotLeadingError, UnreachableError
 from kmip_operator.kube.queue import RetryError
 from kmip_operator.kube.resources import CLIENT_CERTIFICATES, KINDS, KMIP_INSTANCES
 from kmip_operator.metrics import Metrics
@@ -88,6 +88,11 @@ class Reconciler:
             # The object, or its namespace, went while it was worked on: its own event says so in a moment.
             self._count(key, "gone")
             _log.debug("object went away", **_identity(key), error=str(error))
+            raise RetryError(str(error)) from error
+        except ConflictError as error:
+            # Somebody wrote between observing and writing: observe again.
+            self._count(key, "overtaken")
+            _log.info("overtaken", **_identity(key), error=str(error))
             raise RetryError(str(error)) from error
         except (ApiError, UnreachableError, NotLeadingError) as error:
             self._count(key, "refused")
