@@ -50,30 +50,32 @@ def test_backup_proof_and_restore_of_a_server_that_runs(tmp_path: Path) -> None:
     data, archive = tmp_path / "data", tmp_path / "archive"
     with running(dev(data)) as kmipd:
         keys = make_keys(kmipd, 30)
+        secret = frames.identifier(kmipd.ask(frames.register_secret(b"correct horse battery staple")))
         with pykmip(kmipd) as client:
             gone = client.create(enums.CryptographicAlgorithm.AES, 256)
             client.destroy(gone)
         printed = command("backup", "--data-dir", data, "--to", archive)
-        assert "31 objects, 1 of them destroyed" in printed
+        assert "32 objects, 1 of them destroyed" in printed
         proven = command("verify", archive, "--custody-socket", data / "custody.sock")
-        assert "RECOVERABLE 30/30" in proven
+        assert "RECOVERABLE 31/31" in proven
         assert "30 compared with their digest" in proven
         assert "in use by process" in command("restore", archive, "--data-dir", data, code=1)
-        assert "31 the same already" in command("restore", archive, "--data-dir", data, "--dry-run")
+        assert "32 the same already" in command("restore", archive, "--data-dir", data, "--dry-run")
         later = make_keys(kmipd, 3, "later")
     assert archive.stat().st_mode & 0o777 == 0o600
     content = archive.read_bytes()
     database = b"".join(file.read_bytes() for file in data.glob("kmip.db*"))
-    for key in keys.values():
+    for key in (*keys.values(), b"correct horse"):
         assert key not in content
         assert key not in database
 
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(data, elsewhere, ignore=shutil.ignore_patterns("kmip.db*", "kmipd.json", "audit.log", "*.sock*"))
-    assert "31 added" in command("restore", archive, "--data-dir", elsewhere)
+    assert "32 added" in command("restore", archive, "--data-dir", elsewhere)
     with running(dev(elsewhere)) as kmipd:
         for uid, key in keys.items():
             assert frames.key_material(kmipd.ask(frames.get(uid))) == key
+        assert b"correct horse battery staple" in kmipd.ask(frames.get(secret))
         assert frames.statuses(kmipd.ask(frames.get(gone))) == [1]
         for uid in later:
             assert frames.statuses(kmipd.ask(frames.get(uid))) == [1]
@@ -83,7 +85,9 @@ def test_backup_proof_and_restore_of_a_server_that_runs(tmp_path: Path) -> None:
     command("backup", "--data-dir", data, "--to", second)
     merged = command("restore", second, "--data-dir", elsewhere)
     assert "3 added" in merged
+    # Its first Get ended the secret's freshness there: that row is newer than the archive's.
     assert "31 the same already" in merged
+    assert "1 kept, newer" in merged
     with running(dev(elsewhere)) as kmipd:
         for uid, key in {**keys, **later}.items():
             assert frames.key_material(kmipd.ask(frames.get(uid))) == key
@@ -137,6 +141,10 @@ def test_an_archive_has_every_key_acknowledged_before_it_began(tmp_path: Path) -
             for writer in writers:
                 writer.join()
         assert len(acknowledged) > 10
+        kmipd.kill()
+        # What the killed server left in the write-ahead log is in the archive too.
+        command("backup", "--data-dir", data, "--to", archive)
+        assert set(acknowledged) <= {row.uid for row in read_archive(archive)}
 
 
 def test_the_proof_names_what_cannot_be_recovered(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kmip_contract.kmipd import Storage as Settings
 from kmipd import storage
-from kmipd.backup.archive import ArchiveError, ArchiveWriter, Header, RootKeyNeeded, Trailer, new_file
+from kmipd.backup.archive import MAGIC, ArchiveError, ArchiveWriter, Header, RootKeyNeeded, Trailer, new_file
 
 SUFFIX = ".kmiparchive"
 
@@ -27,7 +27,7 @@ async def back_up(settings: Settings, destination: Path, *, program_version: str
 
     Raises:
         StorageError: the database cannot be read.
-        ArchiveError: not everything that was counted was read.
+        ArchiveError: the file in its place is no archive, or not everything that was counted was read.
         OSError: the archive cannot be written.
     """
     async with storage.snapshot(settings) as snapshot:
@@ -60,5 +60,17 @@ async def back_up(settings: Settings, destination: Path, *, program_version: str
 
 def _file_of(destination: Path, header: Header) -> Path:
     if not destination.is_dir():
+        _refuse_other_file(destination)
         return destination
     return destination / f"{header.keyspace}-{header.created_at:%Y%m%dT%H%M%SZ}{SUFFIX}"
+
+
+def _refuse_other_file(path: Path) -> None:
+    """An older archive may be replaced; a database, say, never."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(len(MAGIC))
+    except FileNotFoundError:
+        return
+    if beginning != MAGIC:
+        raise ArchiveError(f"{path}: there is a file that is no archive; name another one, or remove it")

@@ -16,7 +16,7 @@ from support.archives import a_key, a_tombstone, content, fill, read_archive, wr
 
 from kmip_contract import kmipd as contract
 from kmipd import storage
-from kmipd.backup.archive import Archive
+from kmipd.backup.archive import Archive, ArchiveError
 from kmipd.backup.merge import Decision
 from kmipd.backup.restore import Summary, plan, restore
 from kmipd.backup.take import back_up
@@ -220,6 +220,18 @@ async def test_a_destroyed_object_is_not_found_by_what_it_was(new_database: NewD
     assert (await opened.locate(_located_by("disk"), offset=0, limit=2)).total == 0
     assert await opened.get("x") == gone
     await opened.aclose()
+
+
+async def test_only_an_older_archive_is_replaced(tmp_path: Path) -> None:
+    settings_ = contract.SqliteStorage(path=tmp_path / "kmip.db")
+    await fill(settings_, [a_key("x")])
+    with pytest.raises(ArchiveError, match="no archive"):
+        await back_up(settings_, settings_.path, program_version="1")
+    assert [row.uid for row in await content(settings_)] == ["x"]
+    for _ in range(2):
+        await back_up(settings_, tmp_path / "archive", program_version="1")
+    assert (await back_up(settings_, tmp_path, program_version="1")).path.suffix == ".kmiparchive"
+    assert not list(tmp_path.glob(".*"))
 
 
 async def test_an_empty_place_is_no_database(new_database: NewDatabase, tmp_path: Path) -> None:
