@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kind.native import hostpackages
-from kind.native.pins import TOOLS, Tool, bin_folder, cache_root, tool_folder
+from kind.native.pins import OPTIONAL_TOOLS, TOOLS, Tool, bin_folder, cache_root, tool_folder
 from kind.native.progress import Progress
 
 # A long compile says how far it is this often (seconds): often enough to see that it lives, rare enough for a log.
@@ -41,6 +41,20 @@ def ensure_binaries(progress: Progress, folders: Sequence[str] | None = None) ->
     return bin_folder()
 
 
+def ensure_optional(progress: Progress, folder: str) -> Path:
+    """Build one of the tools that no cluster needs; the folder of its binaries.
+
+    Raises:
+        BuildError: A compile failed.
+        hostpackages.MissingError: The machine lacks a compiler or a library.
+    """
+    (tool,) = (tool for tool in OPTIONAL_TOOLS if tool.folder == folder)
+    if not _built(tool):
+        with _build_lock(progress):
+            _ensure_tool(tool, progress)
+    return tool_folder(tool)
+
+
 def missing(folders: Sequence[str] | None = None) -> list[str]:
     """The folders of `build/` whose binaries are not in the cache."""
     return [tool.folder for tool in TOOLS if (folders is None or tool.folder in folders) and not _built(tool)]
@@ -50,7 +64,7 @@ def prune(progress: Progress) -> None:
     """Remove Go's own module and build caches, and binaries of other pins."""
     with progress.step("remove Go's caches"):
         subprocess.run(["go", "clean", "-cache", "-modcache"], check=True)
-    kept = {tool_folder(tool).name for tool in TOOLS}
+    kept = {tool_folder(tool).name for tool in (*TOOLS, *OPTIONAL_TOOLS)}
     for kind, keep in (("tools", kept), ("bin", {bin_folder().name}), ("images", {bin_folder().name})):
         parent = cache_root() / kind
         for folder in parent.iterdir() if parent.is_dir() else ():

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from kind.native import apiserver, cgroups, cluster, controlplane, host, node, teardown
 from kind.native.agent.main import supervise
-from kind.native.builder import BuildError, ensure_binaries, prune
+from kind.native.builder import BuildError, ensure_binaries, ensure_optional, prune
 from kind.native.cluster import ClusterError
 from kind.native.controlplane import ControlPlaneError
 from kind.native.host import HostError
 from kind.native.hostpackages import API_NEEDS, BUILD_NEEDS, CLUSTER_NEEDS, MissingError, ensure
 from kind.native.images import ensure_images
 from kind.native.node import NodeError
-from kind.native.pins import bin_folder
+from kind.native.pins import OPTIONAL_TOOLS, bin_folder
 from kind.native.pki import PkiError
 from kind.native.progress import Progress
 from kind.native.state import DEFAULT_NAME, State, StateError
@@ -49,9 +49,12 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     command("setup", "install the Debian packages that building and running need")
-    command("build", "build all binaries and images into the cache").add_argument(
-        "--prune", action="store_true", help="then remove Go's own caches and binaries of other pins"
-    )
+    build = command("build", "build all binaries and images into the cache")
+    build.add_argument("--prune", action="store_true", help="then remove Go's own caches and binaries of other pins")
+    build.add_argument(
+        "--with", dest="extra", choices=[tool.folder for tool in OPTIONAL_TOOLS],
+        help="build this alone, which no cluster needs, and print its folder (takes minutes)",
+    )  # fmt: skip
     command("bin", "print the folder of kubectl, helm, ctr and the others")
     up = command("up", "start a cluster; does nothing when it is up")
     shape = up.add_mutually_exclusive_group()
@@ -79,10 +82,7 @@ def _run(options: argparse.Namespace, progress: Progress) -> int:
         case "setup":
             ensure((*BUILD_NEEDS, *API_NEEDS, *CLUSTER_NEEDS), progress)
         case "build":
-            ensure_images(ensure_binaries(progress))
-            if options.prune:
-                prune(progress)
-            print(bin_folder())
+            print(_build(options, progress))
         case "bin":
             print(ensure_binaries(progress))
         case "up":
@@ -102,6 +102,15 @@ def _run(options: argparse.Namespace, progress: Progress) -> int:
         case "restart":
             _restart(state, options.part, progress)
     return 0
+
+
+def _build(options: argparse.Namespace, progress: Progress) -> Path:
+    if options.extra:
+        return ensure_optional(progress, options.extra)
+    ensure_images(ensure_binaries(progress))
+    if options.prune:
+        prune(progress)
+    return bin_folder()
 
 
 def _up(options: argparse.Namespace, state: State, progress: Progress) -> None:

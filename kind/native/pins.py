@@ -102,6 +102,8 @@ TOOLS = (
     Tool("pause", (("pause", "pause.c"),), cgo=True),
 )  # fmt: skip
 API_TOOLS = ("etcd", "kubernetes")
+# Built when named alone: no part of a cluster, so a change here leaves the folder of a cluster's binaries as it is.
+OPTIONAL_TOOLS = (Tool("vault", (("vault", "github.com/hashicorp/vault"),)),)
 
 
 def cache_root() -> Path:
