@@ -73,7 +73,9 @@ def backup(config: Path | None, data_dir: Path | None, destination: Path) -> Non
 @click.command()
 @_archive
 @click.option("--custody", type=_file, help="Run custody with this configuration (JSON, CustodyConfig).")
-@click.option("--custody-socket", type=click.Path(path_type=Path), help="Ask a custody that runs, instead.")
+@click.option(
+    "--custody-socket", type=click.Path(path_type=Path, exists=True), help="Ask a custody that runs, instead."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def verify(

@@ -1,4 +1,7 @@
-"""kill -9 of a restore at random moments: run again it comes to the same end, and nothing destroyed is back at any time."""
+"""kill -9 of backup and restore at random moments.
+
+A restore that is run again comes to the same end, and nothing destroyed is back at any time.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.archives import a_key, a_tombstone, content, fill, write_archive
+from support.archives import a_key, a_tombstone, content, fill, read_archive, write_archive
 from support.postgresql import Cluster, postgresql
 
 from kmip_contract import kmipd as contract
@@ -25,6 +28,7 @@ from kmipd.storage.api import DatabaseEmpty, StoredObject
 TESTS = Path(__file__).resolve().parents[2]
 SQLITE_KILLS = 50
 POSTGRESQL_KILLS = 15
+BACKUP_KILLS = 30
 EACH = 1500
 
 
@@ -133,3 +137,36 @@ async def test_a_killed_restore_is_run_again_on_postgresql(tmp_path: Path, clust
         await finish(archive, settings, after)
     print(f"{killed} restores killed")
     assert killed
+
+
+async def test_a_killed_backup_leaves_the_older_archive_or_a_whole_new_one(tmp_path: Path) -> None:
+    settings = contract.SqliteStorage(path=tmp_path / "kmip.db")
+    older, newer = [a_key(str(number)) for number in range(10)], [a_key(str(number)) for number in range(4000)]
+    keyspace = uuid.uuid4()
+    opened = await storage.open(settings, keyspace, accept_empty=True)
+    await opened.aclose()
+    with Archive.open(write_archive(tmp_path / "all", newer, keyspace)) as read:
+        await restore(read, settings, expected=None, apply_destroyed=False)
+    archive = tmp_path / "backup" / "archive"
+    archive.parent.mkdir()
+    chance = random.Random()
+    outcomes: set[int] = set()
+    unfinished = 0
+    for _ in range(BACKUP_KILLS):
+        write_archive(archive, older, keyspace)
+        command = ["backup", "--data-dir", str(tmp_path), "--to", str(archive)]
+        process = subprocess.Popen([sys.executable, "-m", "kmipd", *command], stdout=subprocess.DEVNULL)
+        while process.poll() is None and not list(archive.parent.glob(".archive.*.partial")):
+            threading.Event().wait(0.002)
+        threading.Event().wait(chance.uniform(0, 0.05))
+        process.kill()
+        process.wait()
+        found = read_archive(archive)
+        assert found in (older, newer)
+        outcomes.add(len(found))
+        for left in archive.parent.glob(".archive.*.partial"):
+            unfinished += 1
+            assert left.stat().st_mode & 0o777 == 0o600
+            left.unlink()
+    print(f"{unfinished} backups killed before their end, archives of {outcomes} objects left")
+    assert outcomes == {10, 4000}
