@@ -116,13 +116,19 @@ async def kill_repeatedly(settings: contract.Storage, kills: int, seed: int) -> 
     print(f"{kills} kills, {len(everything)} objects acknowledged")
 
 
-@pytest.mark.parametrize("seed", [random.SystemRandom().randrange(10**9)])
+@pytest.fixture
+def seed() -> int:
+    """A new seed each run; printed, and so shown when a test fails."""
+    chosen = random.SystemRandom().randrange(10**9)
+    print(f"seed {chosen}")
+    return chosen
+
+
 async def test_sqlite_loses_nothing_when_its_process_is_killed(tmp_path: Path, seed: int) -> None:
     await kill_repeatedly(contract.SqliteStorage(path=tmp_path / "db"), SQLITE_KILLS, seed)
 
 
 @pytest.mark.postgresql
-@pytest.mark.parametrize("seed", [random.SystemRandom().randrange(10**9)])
 async def test_postgresql_loses_nothing_when_its_client_is_killed(
     single: Cluster, settings_for: Callable[..., contract.PostgresqlStorage], seed: int
 ) -> None:
@@ -130,7 +136,6 @@ async def test_postgresql_loses_nothing_when_its_client_is_killed(
 
 
 @pytest.mark.postgresql
-@pytest.mark.parametrize("seed", [random.SystemRandom().randrange(10**9)])
 async def test_postgresql_loses_nothing_when_the_server_is_killed(
     single: Cluster, settings_for: Callable[..., contract.PostgresqlStorage], seed: int
 ) -> None:
