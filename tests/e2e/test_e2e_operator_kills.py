@@ -23,7 +23,7 @@ from demo.steps import wait_for
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 ROLLOUTS = 20
-KILLS = int(os.environ.get("KMIP_E2E_KILLS", "8"))
+KILLS = int(os.environ.get("KMIP_E2E_KILLS", "6"))
 """How many of the rollouts are struck: each costs the 15 s that a Lease lasts."""
 TAKEOVER = 45.0
 """Seconds for another to lead: 15 for the Lease, and what a busy machine adds."""
