@@ -105,10 +105,14 @@ class RootKeyState(StrEnum):
 
 
 class CustodyDescription(Model):
-    """The answer to DESCRIBE: the root key, its state proven by a wrap and unwrap just now, and the key manager."""
+    """The answer to DESCRIBE: the root key, its state proven by a wrap and unwrap just now, and the key manager.
+
+    ``newer_handle``: a version that the key manager has and this custody's configuration does not name (rotated elsewhere).
+    """
 
     root_key: RootKeyRef
     current_version: int = 0
+    newer_handle: str | None = None
     state: RootKeyState
     facts: ProviderFacts = ProviderFacts()
     error: CustodyFailure | None = None

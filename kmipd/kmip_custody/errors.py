@@ -16,3 +16,10 @@ class CustodyError(Exception):
     def failure(self) -> CustodyFailure:
         """The error as the contract carries it."""
         return CustodyFailure(kind=self.kind, message=self.message)
+
+
+class NotSupportedError(CustodyError):
+    """This key manager has no such action, whatever its configuration."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(CustodyErrorKind.CONFIGURATION, message)

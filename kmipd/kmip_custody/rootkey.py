@@ -42,6 +42,7 @@ class RootKey:
         self._provider = provider
         self._loop = asyncio.get_running_loop()
         self._opened = False
+        self._opening: asyncio.Task[ProviderFacts] | None = None
         self._facts = ProviderFacts()
         self.replace(ref)
 
@@ -67,8 +68,7 @@ class RootKey:
         """The root key with its versions' states as the key manager has them, proved by a wrap and unwrap just now."""
         try:
             self._facts = await self._open()
-            versions = tuple([await self._inspect(version) for version in self.ref.versions])
-            ref = RootKeyRef(key_id=self.ref.key_id, versions=versions)
+            ref = RootKeyRef(key_id=self.ref.key_id, versions=await self._inspect())
             await self._canary()
         except CustodyError as error:
             state = RootKeyState.REVOKED if error.kind.revoked else RootKeyState.UNREACHABLE
@@ -80,7 +80,11 @@ class RootKey:
                 error=error.failure(),
             )
         return CustodyDescription(
-            root_key=ref, current_version=self.current, state=RootKeyState.USABLE, facts=self._facts
+            root_key=ref,
+            current_version=self.current,
+            newer_handle=self._provider.newer_handle,
+            state=RootKeyState.USABLE,
+            facts=self._facts,
         )
 
     async def _open(self) -> ProviderFacts:
@@ -107,9 +111,14 @@ class RootKey:
         return await action(items, deadline)
 
     async def _open_by(self, deadline: float) -> None:
+        """Open; all who come first at one moment share it."""
+        if self._opening is None or self._opening.done():
+            self._opening = self._loop.create_task(self._open())
+            # Nobody may be left to be told.
+            self._opening.add_done_callback(lambda done: None if done.cancelled() else done.exception())
         try:
             async with asyncio.timeout(max(0.0, deadline - monotonic())):
-                await self._open()
+                await asyncio.shield(self._opening)
         except TimeoutError:
             raise CustodyError(
                 CustodyErrorKind.DEADLINE_EXCEEDED,
@@ -194,12 +203,20 @@ class RootKey:
             f"root key {self.ref.key_id!r} has no active version in this custody's configuration; add the version's handle",
         )
 
-    async def _inspect(self, version: RootKeyVersion) -> RootKeyVersion:
-        if version.state is KeyVersionState.DESTROYED:
-            return version
-        found = await self._provider.inspect(self._keys[version.version])
-        gone = found in {KeyVersionState.DESTROYED, KeyVersionState.SUSPENDED}
-        return version.model_copy(update={"state": found}) if gone else version
+    async def _inspect(self) -> tuple[RootKeyVersion, ...]:
+        """The versions as configured, and Destroyed or Suspended where the key manager says so."""
+        asked = [version for version in self.ref.versions if version.state is not KeyVersionState.DESTROYED]
+        if not asked:
+            return self.ref.versions
+        states = await self._provider.inspect([self._keys[version.version] for version in asked])
+        found = {version.version: state for version, state in zip(asked, states, strict=True)}
+        gone = {KeyVersionState.DESTROYED, KeyVersionState.SUSPENDED}
+        return tuple(
+            version.model_copy(update={"state": found[version.version]})
+            if found.get(version.version) in gone
+            else version
+            for version in self.ref.versions
+        )
 
     async def _canary(self) -> None:
         if not self.current:

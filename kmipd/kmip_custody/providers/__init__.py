@@ -10,8 +10,10 @@ from kmip_custody.errors import CustodyError
 from kmip_custody.providers.api import Options, ProviderType, RootKeyProvider
 
 PROVIDERS = {
+    "KeyProtect": "kmip_custody.providers.keyprotect",
     "PKCS11": "kmip_custody.providers.pkcs11",
     "Software": "kmip_custody.providers.software",
+    "Vault": "kmip_custody.providers.vault",
 }
 """Connection type → module whose ``PROVIDER`` serves it; imported when used, since each has its own dependencies."""
 
@@ -33,6 +35,9 @@ def make_provider(
             "install the extra of that name",
         ) from None
     credential = Credential(
-        kind.credential_file(connection), text=kind.text, check=check, require_confirmed=require_confirmed
+        kind.credential_file(connection),
+        text=kind.text,
+        check=check if kind.confirmable(connection) else None,
+        require_confirmed=require_confirmed,
     )
     return kind.make(connection, credential, options), credential

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from kmip_contract.rootkey import KeyVersionState, ProviderFacts
+from kmip_contract.rootkey import KeyVersionState, ProviderFacts, RootKeyFacts
 from kmip_custody.credential import Credential
 from kmip_custody.errors import CustodyError
 from kmip_custody.record import Sealed
@@ -44,6 +45,21 @@ class FoundKey(NamedTuple):
     note: str = ""
 
 
+class Described(NamedTuple):
+    """The versions of a root key that the key manager has, oldest first, and what it says of the key."""
+
+    versions: tuple[FoundKey, ...]
+    facts: RootKeyFacts
+
+
+class Gone(NamedTuple):
+    """What a key manager says of a root key it was told to destroy; see kmip_contract.rootkey.Destruction."""
+
+    restorable_until: datetime | None = None
+    purgeable_at: datetime | None = None
+    note: str = ""
+
+
 class RootKeyProvider(Protocol):
     """One key manager behind one connection.
 
@@ -53,6 +69,10 @@ class RootKeyProvider(Protocol):
     """
 
     name: str
+
+    @property
+    def newer_handle(self) -> str | None:
+        """A version noticed in the key manager that is newer than those it was asked to use."""
 
     @property
     def mechanism(self) -> str:
@@ -68,8 +88,8 @@ class RootKeyProvider(Protocol):
     async def probe(self) -> ProviderFacts:
         """Log in and prove the mechanism without a root key."""
 
-    async def inspect(self, key: KeyVersion) -> KeyVersionState:
-        """The state of one version in the key manager."""
+    async def inspect(self, keys: Sequence[KeyVersion]) -> list[KeyVersionState]:
+        """The state of each version in the key manager."""
 
     async def self_test(self, key: KeyVersion) -> None:
         """Prove through ``key`` that wrap and unwrap agree and that wrong AAD and a changed record are refused."""
@@ -94,6 +114,25 @@ class RootKeyProvider(Protocol):
     async def create(self, key_id: str, version: int, label: str, length: int) -> FoundKey:
         """Make one version; safe to repeat: a version that exists is returned as it is."""
 
+    async def describe(self, keys: Sequence[KeyVersion]) -> Described:
+        """The root key whose versions ``keys`` (at least one) are known, with those that are not."""
+
+    async def rotate(self, keys: Sequence[KeyVersion], label: str) -> None:
+        """Add a version to the root key of which ``keys`` are all that is known; nothing if a newer one is there.
+
+        Raises:
+            CustodyError: as everywhere; NotSupportedError, also from the three that follow.
+        """
+
+    async def disable(self, keys: Sequence[KeyVersion], *, whole: bool) -> None:
+        """Suspend ``keys``, which are (``whole``) all versions of the root key."""
+
+    async def enable(self, keys: Sequence[KeyVersion], *, whole: bool) -> None:
+        """Let ``keys`` serve again."""
+
+    async def destroy(self, keys: Sequence[KeyVersion], *, whole: bool, purge: bool) -> Gone:
+        """Destroy ``keys``; those that are gone already are no error. ``purge``: so that none can be restored."""
+
     async def close(self) -> None:
         """Log out and let go of the key manager."""
 
@@ -106,8 +145,12 @@ class Options(NamedTuple):
 
 
 class ProviderType(NamedTuple):
-    """How a connection type is served: its credential file (``text``: a final line end is not part of it) and its factory."""
+    """How a connection type is served: its credential file (``text``: a final line end is not part of it) and its factory.
+
+    ``confirmable``: whether the credential stays as it was confirmed; not so where something else keeps renewing it.
+    """
 
     credential_file: Callable[[Any], Path]
     text: bool
     make: Callable[[Any, Credential, Options], RootKeyProvider]
+    confirmable: Callable[[Any], bool] = lambda _: True

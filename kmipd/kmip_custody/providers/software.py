@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from kmip_contract.rootkey import CustodyErrorKind, KeyVersionState, ProviderFacts, SoftwareConnection
+from kmip_contract.rootkey import CustodyErrorKind, KeyVersionState, ProviderFacts, RootKeyFacts, SoftwareConnection
 from kmip_custody.credential import Credential
-from kmip_custody.errors import CustodyError
-from kmip_custody.providers.api import FoundKey, KeyVersion, ProviderType, UnwrapItem, WrapItem
+from kmip_custody.errors import CustodyError, NotSupportedError
+from kmip_custody.providers.api import Described, FoundKey, Gone, KeyVersion, ProviderType, UnwrapItem, WrapItem
 from kmip_custody.providers.selftest import prove
 from kmip_custody.record import Sealed
 
@@ -30,6 +30,7 @@ class SoftwareProvider:
     """Answers at once, on the caller's thread: nothing here waits."""
 
     name = "software"
+    newer_handle: str | None = None
     mechanism = MECHANISM
     hung_for = 0.0
 
@@ -40,6 +41,7 @@ class SoftwareProvider:
         self._seed: bytes | None = None
         self._signature: tuple[int, int, int] | None = None
         self._ciphers: dict[tuple[str, int], AESGCM] = {}
+        self._rotated: set[KeyVersion] = set()
 
     async def open(self, keys: Sequence[KeyVersion] = ()) -> ProviderFacts:
         """Read the seed again if its file was replaced."""
@@ -53,10 +55,10 @@ class SoftwareProvider:
         await self.self_test(KeyVersion("probe", 1, _handle(1)))
         return facts
 
-    async def inspect(self, key: KeyVersion) -> KeyVersionState:
+    async def inspect(self, keys: Sequence[KeyVersion]) -> list[KeyVersionState]:
         """A derived key is there as long as the seed is."""
         await self.open()
-        return KeyVersionState.ACTIVE
+        return [KeyVersionState.ACTIVE] * len(keys)
 
     async def self_test(self, key: KeyVersion) -> None:
         """See the protocol."""
@@ -113,6 +115,34 @@ class SoftwareProvider:
         self._cipher(key)
         return FoundKey(key, KeyVersionState.ACTIVE)
 
+    async def describe(self, keys: Sequence[KeyVersion]) -> Described:
+        """The known versions, and one more if :meth:`rotate` was asked for it: nothing remembers it but this object."""
+        await self.open()
+        newest = keys[-1]
+        versions = (
+            *keys,
+            *(key for key in self._rotated if key.key_id == newest.key_id and key.version > newest.version),
+        )
+        facts = RootKeyFacts(exportable=True, imported=False, deletion_allowed=False)
+        return Described(tuple(FoundKey(key, KeyVersionState.ACTIVE) for key in versions), facts)
+
+    async def rotate(self, keys: Sequence[KeyVersion], label: str) -> None:
+        """Derive the next version."""
+        found = await self.create(keys[-1].key_id, keys[-1].version + 1, label, 256)
+        self._rotated.add(found.key)
+
+    async def disable(self, keys: Sequence[KeyVersion], *, whole: bool) -> None:
+        """Not in software."""
+        raise _cannot("disabled", "suspend the root key in its configuration")
+
+    async def enable(self, keys: Sequence[KeyVersion], *, whole: bool) -> None:
+        """Not in software."""
+        raise _cannot("enabled", "resume the root key in its configuration")
+
+    async def destroy(self, keys: Sequence[KeyVersion], *, whole: bool, purge: bool) -> Gone:
+        """Not in software."""
+        raise _cannot("destroyed", "delete the Secret that holds the seed, and every copy of it")
+
     async def close(self) -> None:
         """Drop the seed and every key derived from it."""
         self._seed = None
@@ -162,6 +192,10 @@ def _open(cipher: AESGCM, sealed: Sealed, aad: bytes) -> bytes:
         CustodyErrorKind.INTEGRITY,
         "the record does not belong to this object, was changed, or was wrapped from another seed",
     )
+
+
+def _cannot(what: str, instead: str) -> NotSupportedError:
+    return NotSupportedError(f"a software root key cannot be {what}: it is derived from its seed; {instead}")
 
 
 def _handle(version: int) -> str:

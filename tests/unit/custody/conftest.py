@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.custody_backends import BACKENDS, Backend
+from support import vault as vault_support
+from support.custody_backends import BACKENDS, TOKENS, Backend
+from support.fake_keyprotect import FakeKeyProtect
 from support.softhsm import SoftHsm, make_token
 
 from kmip_contract.rootkey import Connection, SoftwareConnection
@@ -15,6 +17,13 @@ from kmip_custody.providers import make_provider
 from kmip_custody.providers.api import Options, RootKeyProvider
 
 MakeBackend = Callable[[str], Awaitable[Backend]]
+
+
+@pytest.fixture(scope="session")
+def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[vault_support.VaultServer]:
+    """A real Vault."""
+    with vault_support.running(tmp_path_factory.mktemp("vault")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -27,21 +36,41 @@ def hsm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftHsm:
 
 
 @pytest.fixture
-async def make_backend(tmp_path: Path, hsm: SoftHsm) -> AsyncIterator[MakeBackend]:
+async def keyprotect() -> AsyncIterator[FakeKeyProtect]:
+    """A Key Protect of this test's own."""
+    async with FakeKeyProtect().serving() as service:
+        yield service
+
+
+@pytest.fixture
+async def make_backend(
+    tmp_path: Path, request: pytest.FixtureRequest, keyprotect: FakeKeyProtect
+) -> AsyncIterator[MakeBackend]:
     """Makes a backend by name."""
     made: list[RootKeyProvider] = []
 
     async def make(name: str) -> Backend:
         connection: Connection
+        hsm: SoftHsm | None = None
+        server: vault_support.VaultServer | None = None
+        service: FakeKeyProtect | None = None
         if name == "software":
             seed = tmp_path / f"seed-{len(made)}"
             seed.write_bytes(secrets.token_bytes(32))
             connection = SoftwareConnection(seed_file=seed)
+        elif name == "vault":
+            server = request.getfixturevalue("vault")
+            connection = server.connection(tmp_path)
+        elif name == "keyprotect":
+            service = keyprotect
+            connection = service.connection(tmp_path)
         else:
+            hsm = request.getfixturevalue("hsm")
+            assert hsm is not None
             connection = hsm.connection(name)
         provider, _ = make_provider(connection, None, require_confirmed=True, options=Options(10.0, writable=True))
         made.append(provider)
-        return Backend(provider, connection, None if name == "software" else hsm)
+        return Backend(name, provider, connection, hsm, server, service)
 
     yield make
     for provider in made:
@@ -54,7 +83,7 @@ async def backend(request: pytest.FixtureRequest, make_backend: MakeBackend) -> 
     return await make_backend(request.param)
 
 
-@pytest.fixture(params=BACKENDS[1:])
+@pytest.fixture(params=TOKENS)
 async def token_backend(request: pytest.FixtureRequest, make_backend: MakeBackend) -> Backend:
     """Each backend that has a token."""
     return await make_backend(request.param)

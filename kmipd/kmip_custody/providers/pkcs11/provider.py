@@ -15,8 +15,8 @@ from kmip_contract.rootkey import CustodyErrorKind, KeyVersionState, Pkcs11Conne
 from kmip_custody.credential import Credential
 from kmip_custody.errors import CustodyError
 from kmip_custody.module_thread import ModuleThread
-from kmip_custody.providers.api import FoundKey, KeyVersion, Options, UnwrapItem, WrapItem
-from kmip_custody.providers.pkcs11 import keys
+from kmip_custody.providers.api import Described, FoundKey, Gone, KeyVersion, Options, UnwrapItem, WrapItem
+from kmip_custody.providers.pkcs11 import keys, life
 from kmip_custody.providers.pkcs11.errors import classify, connection_lost
 from kmip_custody.providers.pkcs11.mechanisms import (
     PROFILES,
@@ -32,7 +32,8 @@ from kmip_custody.record import Sealed
 R = TypeVar("R")
 
 VERSIONS_SEARCHED = 32
-"""How many versions ``find`` looks for: CKA_IDs are derived, so each is asked for; monthly rotation for well over two years."""
+"""How many versions ``find`` looks for beyond the last it found: CKA_IDs are derived, so each is asked for, and old ones may be
+gone; monthly rotation for well over two years."""
 
 _CANARY_AAD = b"kmip-operator/canary/1"
 
@@ -43,6 +44,7 @@ class Pkcs11Provider:
     """See RootKeyProvider. Methods named ``_on_…`` run on the module's thread."""
 
     name = "pkcs11"
+    newer_handle: str | None = None
 
     def __init__(self, connection: Pkcs11Connection, credential: Credential, options: Options) -> None:
         self._loop = asyncio.get_running_loop()
@@ -71,9 +73,9 @@ class Pkcs11Provider:
         """See the protocol; the mechanism is proved with keys of the session, where the token allows such keys."""
         return await self._thread.call(self._on_probe)
 
-    async def inspect(self, key: KeyVersion) -> KeyVersionState:
-        """See the protocol."""
-        return await self._thread.call(lambda: self._token.state(key))
+    async def inspect(self, keys: Sequence[KeyVersion]) -> list[KeyVersionState]:
+        """See the protocol. Versions made elsewhere are looked for by ``describe`` alone: each is a search of the token."""
+        return await self._thread.call(lambda: [self._token.state(key) for key in keys])
 
     async def self_test(self, key: KeyVersion) -> None:
         """See the protocol."""
@@ -102,6 +104,26 @@ class Pkcs11Provider:
     async def create(self, key_id: str, version: int, label: str, length: int) -> FoundKey:
         """See the protocol."""
         return await self._thread.call(lambda: self._on_create(key_id, version, label, length))
+
+    async def describe(self, keys: Sequence[KeyVersion]) -> Described:
+        """See the protocol."""
+        return await self._thread.call(lambda: self._on_describe(keys))
+
+    async def rotate(self, keys: Sequence[KeyVersion], label: str) -> None:
+        """See the protocol; a new key of the same length, whose CKA_ID is derived, so that a repetition finds it."""
+        await self._thread.call(lambda: self._on_rotate(keys, label))
+
+    async def disable(self, keys: Sequence[KeyVersion], *, whole: bool) -> None:
+        """See the protocol; by the attributes that permit use, where the token lets them be changed."""
+        await self._thread.call(lambda: life.permit(self._token, keys, allowed=False))
+
+    async def enable(self, keys: Sequence[KeyVersion], *, whole: bool) -> None:
+        """See the protocol."""
+        await self._thread.call(lambda: life.permit(self._token, keys, allowed=True))
+
+    async def destroy(self, keys: Sequence[KeyVersion], *, whole: bool, purge: bool) -> Gone:
+        """See the protocol; the AES and MAC keys of each version."""
+        return await self._thread.call(lambda: life.destroy(self._token, keys))
 
     async def close(self) -> None:
         """See the protocol; a hung module is left alone."""
@@ -265,14 +287,35 @@ class Pkcs11Provider:
             self._token.drop()
 
     def _on_find(self, key_id: str) -> tuple[FoundKey, ...]:
-        found = []
-        for version in range(1, VERSIONS_SEARCHED + 1):
+        return self._from(key_id, 1)
+
+    def _from(self, key_id: str, first: int) -> tuple[FoundKey, ...]:
+        """The versions made under ``key_id``, from ``first`` on."""
+        found: list[FoundKey] = []
+        version, last = first, first - 1
+        while version <= last + VERSIONS_SEARCHED:
             self._thread.mark()
             identifier = keys.cka_id(key_id, version)
             objects = self._search(identifier, KeyType.AES)
             if objects:
                 found.append(self._found(KeyVersion(key_id, version, identifier.hex()), objects))
+                last = version
+            version += 1
         return tuple(found)
+
+    def _on_describe(self, versions: Sequence[KeyVersion]) -> Described:
+        known = tuple(FoundKey(key, self._token.state(key)) for key in versions)
+        newest = versions[-1]
+        found = (*known, *self._from(newest.key_id, newest.version + 1))
+        return Described(found, life.facts(self._token, [one.key for one in found]))
+
+    def _on_rotate(self, versions: Sequence[KeyVersion], label: str) -> None:
+        self._token.session()
+        newest = versions[-1]
+        if self._search(keys.cka_id(newest.key_id, newest.version + 1), KeyType.AES):
+            return
+        length, old_label = life.length_and_label(self._token, newest)
+        self._on_create(newest.key_id, newest.version + 1, label or old_label, length)
 
     def _on_adopt(self, key_id: str) -> FoundKey:
         objects, identifier = self._named(key_id)
