@@ -44,14 +44,23 @@ def summary(kubernetes: Kubernetes, times: tuple[float, float]) -> None:
         print(f"  {line}")
 
 
+_cluster = click.option(
+    "--cluster",
+    "kind",
+    type=click.Choice([kind.value for kind in ClusterKind]),
+    default=ClusterKind.AUTO.value,
+    show_default=True,
+)
+
+
 @click.group()
 def main() -> None:
     """Demonstrate kmip-operator on a real cluster."""
 
 
 @main.command()
-@click.option("--cluster", "kind", type=click.Choice([*ClusterKind]), default=ClusterKind.AUTO, show_default=True)
-def up(kind: ClusterKind) -> None:
+@_cluster
+def up(kind: str) -> None:
     """Do the whole demonstration; exit code 0 only if all of it happened."""
     chosen = cluster.choose(ClusterKind(kind))
     try:
@@ -72,8 +81,8 @@ def up(kind: ClusterKind) -> None:
 
 
 @main.command()
-@click.option("--cluster", "kind", type=click.Choice([*ClusterKind]), default=ClusterKind.AUTO, show_default=True)
-def down(kind: ClusterKind) -> None:
+@_cluster
+def down(kind: str) -> None:
     """Remove the cluster the demonstration made."""
     cluster.stop(cluster.choose(ClusterKind(kind)))
     shutil.rmtree(WORK, ignore_errors=True)
