@@ -27,8 +27,8 @@ setup: $(VENV)/.ready ## Set up everything (other targets do this themselves)
 	@bash scripts/apt-packages.sh
 
 .PHONY: cluster-binaries
-cluster-binaries: setup ## Build the Kubernetes binaries (about ten minutes once, then cached)
-	@$(PYTHON) kind/native build
+cluster-binaries: setup ## Build the Kubernetes binaries and Vault (ten to twenty minutes once, then cached)
+	@$(PYTHON) kind/native build --with vault
 
 .PHONY: lint
 lint: $(VENV)/.ready ## ruff, mypy --strict, import contracts
