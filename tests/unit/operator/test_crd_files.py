@@ -30,7 +30,7 @@ def walk(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str
 
 @KINDS
 def test_the_committed_file_is_what_the_models_say(kind: crd.Kind) -> None:
-    assert (CRDS / crd.file_name(kind)).read_text() == crd.render(kind), "run: kmip-operator crds --output crds"
+    assert (CRDS / crd.file_name(kind)).read_text() == crd.render(kind), "run: make crds"
 
 
 def test_there_are_no_other_files() -> None:
