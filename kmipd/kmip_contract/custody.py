@@ -48,10 +48,10 @@ class WrapContext(Model):
 
     keyspace: UUID
     uid: str
-    object_type: int
-    algorithm: int = 0
-    length: int = 0
-    generation: int = 1
+    object_type: int = Field(ge=0)
+    algorithm: int = Field(default=0, ge=0)
+    length: int = Field(default=0, ge=0)
+    generation: int = Field(default=1, ge=1)
 
     def aad(self) -> bytes:
         """The additional authenticated data: a format mark, then each field with its length, so no two contexts are equal."""

@@ -16,7 +16,11 @@ _MAX_HEAD = 8 * 1024
 # Seconds a connection may take to send a request, and may stay idle between two: Prometheus scrapes at least once a minute.
 _IDLE = 75.0
 
-# More connections than any number of probes and scrapers opens at once.
+# Seconds until the first request: probes send it at once.
+_FIRST = 5.0
+
+# More connections than any number of probes and scrapers opens at once. One more takes the place of the longest idle: whoever
+# opens connections and says nothing must not keep the kubelet from its probes.
 _MAX_CONNECTIONS = 64
 
 _PHRASES = {
@@ -56,16 +60,21 @@ class HttpProtocol(asyncio.Protocol):
         self._buffer = b""
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.since = self._loop.time()
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
         self._transport = cast("asyncio.Transport", transport)
         if len(self._open) >= _MAX_CONNECTIONS:
-            self._transport.abort()
-            return
+            idle = min((each for each in self._open if not each.busy), key=lambda each: each.since, default=None)
+            if idle is None:
+                self._transport.abort()
+                return
+            self._open.discard(idle)
+            idle.close()
         self._open.add(self)
-        self._timer = self._loop.call_later(_IDLE, self.close)
+        self._timer = self._loop.call_later(_FIRST, self.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
@@ -74,6 +83,11 @@ class HttpProtocol(asyncio.Protocol):
             self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._task is not None
 
     def close(self) -> None:
         """Hang up."""

@@ -17,6 +17,9 @@ _log = structlog.get_logger(__name__)
 
 _HANDSHAKE_SECONDS = 10.0
 
+# The operator opens one connection a pod; handshakes beyond this are a flood, and each would hold a descriptor for 10 s.
+_MAX_HANDSHAKES = 64
+
 
 class PlainPort:
     """``/livez``, ``/readyz`` and ``/metrics`` without TLS: nothing there is secret, and kubelets have no certificate."""
@@ -95,6 +98,9 @@ class MutualTlsPort:
                 except OSError as error:
                     _log.error("cannot accept status connections now", error=error.strerror)
                     await asyncio.sleep(0.1)
+                    continue
+                if len(self._tasks) > _MAX_HANDSHAKES:
+                    sock.close()
                     continue
                 self._spawn(self._welcome(sock))
 

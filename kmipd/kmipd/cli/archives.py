@@ -113,8 +113,9 @@ def verify(
 def restore(archive: Path, config: Path | None, data_dir: Path | None, dry_run: bool, apply_destroyed: bool) -> None:
     """Bring ARCHIVE into an empty database, or merge it into one of the same keyspace.
 
-    Nothing newer is overwritten, nothing is removed, and what was destroyed stays destroyed. After an interruption
-    run it again.
+    Nothing newer is overwritten, nothing is removed, and what the database knows to be destroyed stays destroyed; an
+    empty database knows nothing, so what was destroyed after the archive was made comes back. After an interruption
+    run it again, and serve only when it has ended.
     """
     from kmipd.backup import restore as restoring
 

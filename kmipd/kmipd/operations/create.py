@@ -128,6 +128,12 @@ def _adopt_key_block(new: NewAttributes, material: Material) -> tuple[int, int]:
     return block.algorithm, block.length
 
 
+def _check_sizes(algorithm: int, length: int) -> None:
+    """KMIP's integers are signed, and these two never are negative."""
+    if algorithm < 0 or length < 0:
+        raise invalid("the cryptographic algorithm and length of an object are not negative")
+
+
 def _describe(managed: ManagedObject, material: Material) -> None:
     """Set what the server itself knows of a registered object: presence, digest, a certificate's attributes."""
     if material.block is not None:
@@ -155,6 +161,7 @@ async def register(context: Context, request: RegisterRequest) -> RegisterRespon
     algorithm, length = _adopt_key_block(new, material)
     if request.object_type == ObjectType.Certificate and not (algorithm and length):
         algorithm, length = certificate.key_of(field_of(material.items, tags.CERTIFICATE_VALUE))
+    _check_sizes(algorithm, length)
     managed = new_object(str(uuid4()), new, context.now, algorithm=algorithm, length=length)
     _describe(managed, material)
     plaintext = bytearray(material.encode())

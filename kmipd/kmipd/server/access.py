@@ -68,10 +68,15 @@ class AccessList:
                 continue
             try:
                 certificate, der = _certificate(entry)
+                grant = _grant(entry, certificate)
             except ValueError as error:
                 problems.append(f"{entry.name}: {error}")
                 continue
-            grant = _grant(entry, certificate)
+            except Exception as error:
+                # Certificates hold anything, and the parser has errors of its own for much of it. One entry that cannot be
+                # understood must not keep the rest of the list, withdrawals among it, from being enforced.
+                problems.append(f"{entry.name}: the certificate cannot be understood ({type(error).__name__})")
+                continue
             if entry.type is EntryType.LEAF:
                 leaves.setdefault(entry.sha256, grant)
             elif entry.type is EntryType.AUTHORITY:
@@ -141,7 +146,10 @@ class AccessList:
                         max(authority.grant.not_before, leaf.not_valid_before_utc.timestamp()),
                         min(authority.grant.not_after, leaf.not_valid_after_utc.timestamp()),
                     )
-        except ValueError:
+        except Refused:
+            raise
+        except Exception:
+            # Whatever the parser cannot make of a certificate that an authority signed: it is not served.
             raise Refused("the certificate cannot be read") from None
         raise Refused(f"{issuers[0].grant.name}: the certificate does not match")
 

@@ -249,6 +249,13 @@ class Session:
         except Refused as refusal:
             self._refuse(refusal)
             return
+        if not server.audit.available:
+            # Nothing is begun that could not be audited: what an operation does cannot be taken back.
+            try:
+                server.audit.flush()
+            except AuditUnavailable:
+                self.close("audit_unavailable")
+                return
         day = server.clock() // _DAY
         if day != self._day:
             self._day = day
@@ -286,6 +293,12 @@ class Session:
             return
         if self.phase is not Phase.OPEN:
             self._server.audit_flush()
+            return
+        try:
+            # While the answer was being made the client may have been withdrawn.
+            self._authority()
+        except Refused as refusal:
+            self._refuse(refusal)
             return
         self._answer(task.result())
         if self._buffer:

@@ -81,6 +81,14 @@ async def test_only_simple_requests_are_answered(data: bytes, status: bytes) -> 
         assert answer.count(b"HTTP/1.1") == 1
 
 
+async def test_silent_connections_do_not_keep_a_probe_out() -> None:
+    async with port(Readiness({}), metrics()) as address:
+        silent = [await asyncio.open_connection(*address) for _ in range(100)]
+        assert (await talk(address, get("/livez"))).startswith(b"HTTP/1.1 200")
+        for _, writer in silent:
+            writer.close()
+
+
 async def test_readiness_names_what_is_wrong() -> None:
     findings = {"a": "", "b": "broken"}
 

@@ -176,6 +176,7 @@ async def test_attributes_inside_the_key_value_become_the_objects_own(kmip: Kmip
         (8, f.structure(0x42005B, f.enum(0x420059, 1))),
         (1, f.structure(0x420013, f.enum(0x42001D, 1), f.octets(0x42001E, b"not a certificate"))),
         (2, key_object(0x42008F, 1, b"k" * 16, 3, 256)),
+        (2, key_object(0x42008F, 1, b"k" * 24, 2, -1)),
         (99, opaque(b"x")),
     ],
 )

@@ -136,6 +136,11 @@ async def test_nothing_is_answered_that_cannot_be_audited(tmp_path: Path) -> Non
             await asyncio.to_thread(connection.send, REQUEST)
             assert await asyncio.to_thread(connection.ended)
         assert not port.server.audit.available
+        begun = len(port.echo.seen)
+        with await port.connect(CLIENT) as another:
+            await asyncio.to_thread(another.send, REQUEST)
+            assert await asyncio.to_thread(another.ended)
+        assert len(port.echo.seen) == begun, "an operation was begun that could not be audited"
         port.audit_file.unlink()
         port.server.audit.reopen()
         assert await port.ask(CLIENT) == REQUEST

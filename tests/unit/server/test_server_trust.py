@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -15,8 +16,9 @@ from support import pki
 from support.kmip_port import REQUEST, Port, files_of, open_port
 from support.kmip_socket import KmipSocket, context
 
-from kmip_contract.allowlist import EntryState, EntryType, SubjectMatch
+from kmip_contract.allowlist import Allowlist, EntryState, EntryType, SubjectMatch
 from kmip_contract.kmipd import TlsProfile
+from kmipd.server.access import AccessList, Refused
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 SERVER_AUTH = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
@@ -34,6 +36,20 @@ def twenty(kind: str) -> list[pki.Identity]:
         return [pki.make("vcenter", issuer) for _ in range(20)]
     issuers = [pki.authority("VMCA") for _ in range(4)]
     return [pki.make("vcenter", issuers[number % 4], extensions=[SERVER_AUTH]) for number in range(20)]
+
+
+def test_an_entry_that_nobody_can_read_leaves_the_others_enforced() -> None:
+    good, bad = pki.make("good"), pki.make("bad")
+    # A version that X.509 does not have: the parser has an error of its own for it.
+    der = bad.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1)
+    odd = bad.entry("odd").model_copy(
+        update={"pem": ssl.DER_cert_to_PEM_cert(der), "sha256": hashlib.sha256(der).hexdigest()}
+    )
+    access = AccessList.compile(Allowlist(revision=3, entries=(odd, good.entry("good"))))
+    assert access.decide(good.der).name == "good"
+    assert [problem.split(":")[0] for problem in access.problems] == ["odd"]
+    with pytest.raises(Refused):
+        access.decide(der)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ _SERVER_SETTINGS = {
     "application_name": "kmipd",
     # Whatever the server's default: an acknowledged commit is on disk here and on the synchronous standby.
     "synchronous_commit": "on",
+    # A wait for the standby that was cancelled is told as a warning, and only so.
+    "client_min_messages": "warning",
     # A little longer than the client waits, so that a statement that nobody waits for ends.
     "statement_timeout": "8s",
     # A row is locked for one commit; longer means a commit that waits for a standby.
