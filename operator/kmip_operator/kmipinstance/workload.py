@@ -136,6 +136,8 @@ def _stateful_set(inputs: PodInputs) -> Manifest:
             "revisionHistoryLimit": 3,
             "serviceName": headless_service_name(instance),
             "selector": {"matchLabels": chosen},
+            # With OrderedReady a pod that never became ready would keep a corrected template from being tried.
+            "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "RollingUpdate"},
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
             "template": pod_template(inputs, chosen),
