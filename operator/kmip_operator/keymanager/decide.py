@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from kmip_contract.rootkey import CustodyErrorKind, ProviderFacts
+from kmip_contract.rootkey import CustodyErrorKind, CustodyFailure, ProviderFacts
 from kmip_operator.conditions import Finding, Problem, render, summarise, transitions, truth
 from kmip_operator.facts import ObjectMeta
 from kmip_operator.invalid import invalid_spec
@@ -21,6 +21,7 @@ from kmip_operator.keymanager.model import (
     KeyManagerSpec,
     KeyManagerStatus,
     Provider,
+    RefusedCredential,
 )
 from kmip_operator.keymanager.snapshot import KeyManagerSnapshot
 from kmip_operator.plan import Manifest, Plan
@@ -35,6 +36,9 @@ _STEPS: dict[CustodyErrorKind, tuple[bool | None, bool | None, bool | None]] = {
 }
 # Seconds; the HMAC key's own event comes sooner.
 _SOON = 1.0
+# As many as anybody mistypes before finding the right one; each is one login that must not be repeated.
+_REFUSALS_KEPT = 16
+_REFUSAL_TEXT = 1024
 _NOT_REACHED = (False, None, None)
 _UNKNOWN = (None, None, None)
 
@@ -80,6 +84,7 @@ def decide(snapshot: KeyManagerSnapshot, now: datetime) -> Plan:
         provider=provider,
         summary=_summary(provider),
         credentials=_confirmed(before, trials),
+        refused_credentials=_refusals(before, trials),
         root_keys=list(snapshot.root_keys) or None,
     ).to_manifest()
     status["conditions"] = render(findings, snapshot.object, now)
@@ -153,6 +158,8 @@ def _trial(
     known = before.credentials
     confirmed = (known.use if use.purpose == "use" else known.manage) if known else None
     record = jobs.record(snapshot.jobs, identity, now)
+    if record.success is None:
+        record = _as_refused(before, identity) or record
     if record.success is not None and record.success.credential_hmac:
         meta = snapshot.secrets[secret_key(spec, use.credential)[0]]
         confirmed = ConfirmedCredential(
@@ -162,6 +169,25 @@ def _trial(
             request=identity,
         )
     return _Trial(use, identity, confirmed, record)
+
+
+def _as_refused(before: KeyManagerStatus, identity: str) -> jobs.Record | None:
+    """The refusal the status remembers: the pod that said so, and its Job, may be gone."""
+    for known in before.refused_credentials or ():
+        if known.request == identity:
+            failure = CustodyFailure(kind=CustodyErrorKind.CREDENTIAL_REFUSED, message=known.message)
+            return jobs.Record(failure=failure)
+    return None
+
+
+def _refusals(before: KeyManagerStatus, trials: Sequence[_Trial]) -> list[RefusedCredential] | None:
+    """Those known and those found now; the oldest are forgotten."""
+    known = {item.request: item for item in before.refused_credentials or ()}
+    for trial in trials:
+        if trial.record.refused and trial.record.failure is not None:
+            message = trial.record.failure.message[:_REFUSAL_TEXT]
+            known.setdefault(trial.identity, RefusedCredential(request=trial.identity, message=message))
+    return list(known.values())[-_REFUSALS_KEPT:] or None
 
 
 def _problem(trial: _Trial) -> Problem | None:
@@ -178,10 +204,11 @@ def _problem(trial: _Trial) -> Problem | None:
 
 
 def _steps(missing: Sequence[Problem], trials: Sequence[_Trial]) -> Iterator[Finding]:
-    failure = next((trial.record.failure for trial in trials if not trial.done and trial.record.failure), None)
+    failed = next((trial.record for trial in trials if not trial.done and trial.record.failure), None)
+    failure = failed.failure if failed is not None else None
     if trials and all(trial.done for trial in trials):
         steps: tuple[bool | None, bool | None, bool | None] = (True, True, True)
-    elif failure is None:
+    elif failed is None or failure is None or failed.unanswered:
         steps = _UNKNOWN
     elif failure.kind in {CustodyErrorKind.CONFIGURATION, CustodyErrorKind.MODULE_NOT_FOUND} | jobs.RETRIED:
         steps = _NOT_REACHED
@@ -192,8 +219,8 @@ def _steps(missing: Sequence[Problem], trials: Sequence[_Trial]) -> Iterator[Fin
     for name, message, holds in zip(names, messages, steps, strict=True):
         if holds:
             yield Finding(name, "True", name, message)
-        elif failure is not None:
-            yield Finding(name, truth(holds), Reason(failure.kind), failure.message)
+        elif failed is not None and failure is not None:
+            yield Finding(name, truth(holds), failed.reason, failure.message)
         elif missing:
             yield Finding(name, "Unknown", missing[0].reason, missing[0].message)
         else:

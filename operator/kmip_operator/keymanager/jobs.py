@@ -31,6 +31,7 @@ class Record:
     success: the answer, when there is a good one.
     failure: the latest bad answer, or why there is none; stays while the next attempt runs.
     start: the attempt to start now, ``None`` when there is nothing to start.
+    unanswered: the latest Job ended without an answer, and may have used the credential.
     wait: seconds until something is due, ``None`` when nothing is.
     job: name of the latest Job.
     """
@@ -40,11 +41,24 @@ class Record:
     start: int | None = None
     wait: float | None = None
     job: str = ""
+    unanswered: bool = False
 
     @property
     def stalled(self) -> bool:
         """Whether nothing happens until somebody changes something."""
         return self.failure is not None and self.start is None and self.wait is None
+
+    @property
+    def reason(self) -> Reason:
+        """Why there is no good answer; ``Probing`` while nothing is known."""
+        if self.unanswered:
+            return Reason.JOB_FAILED
+        return Reason.PROBING if self.failure is None else Reason(self.failure.kind)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the key manager refused the credential."""
+        return self.failure is not None and self.failure.kind is CustodyErrorKind.CREDENTIAL_REFUSED
 
 
 def record(jobs: Iterable[JobFacts], identity: str, now: datetime) -> Record:
@@ -61,10 +75,22 @@ def record(jobs: Iterable[JobFacts], identity: str, now: datetime) -> Record:
         return _again(latest, latest.result.error, now)
     if latest.finished is None:
         return Record(failure=_not_started(latest), wait=_RUNNING_CHECK, job=latest.name)
-    message = f"Job {latest.name} ended without an answer"
-    problem = f": {latest.pod_problem}" if latest.pod_problem else ""
-    failure = CustodyFailure(kind=CustodyErrorKind.UNAVAILABLE, message=f"{message}{problem}.")
-    return _again(latest, failure, now)
+    return _without_answer(latest, now)
+
+
+def _without_answer(job: JobFacts, now: datetime) -> Record:
+    """Tried again only when it never ran: otherwise the answer that is lost may have been that the credential is wrong.
+
+    A second login with a wrong PIN costs the token another of its few attempts.
+    """
+    mark = f"{Reason.JOB_NOT_STARTED}: "
+    if job.pod_problem.startswith(mark):
+        message = f"Job {job.name} never started: {job.pod_problem.removeprefix(mark)}."
+        return _again(job, CustodyFailure(kind=CustodyErrorKind.UNAVAILABLE, message=message), now)
+    problem = f" ({job.pod_problem})" if job.pod_problem else ""
+    message = f"Job {job.name} ended without an answer{problem} and may have used the credential."
+    failure = CustodyFailure(kind=CustodyErrorKind.UNAVAILABLE, message=message)
+    return Record(failure=failure, job=job.name, unanswered=True)
 
 
 def _again(job: JobFacts, failure: CustodyFailure, now: datetime) -> Record:
@@ -115,10 +141,16 @@ def problem(record: Record, path: str, doing: str) -> Problem | None:
         return Problem(Reason.PROBING, f"{path}: {doing}.")
     message = f"{path}: {record.failure.message}"
     if record.stalled:
-        return Problem(
-            Reason(record.failure.kind),
-            f"{message} It is not tried again until the specification or the Secret changes, or Job {record.job} is deleted.",
-            stalled=True,
-        )
+        return Problem(record.reason, f"{message} {_remedy(record)}", stalled=True)
     later = "" if record.start else " It is tried again."
-    return Problem(Reason(record.failure.kind), message + later)
+    return Problem(record.reason, message + later)
+
+
+def _remedy(record: Record) -> str:
+    if record.unanswered:
+        return (
+            "It is not tried again by itself. Correct the cause, then delete the Job, which makes a new one with the same "
+            f"request (kubectl delete job {record.job}), or change the Secret."
+        )
+    until = "It is not tried again until the specification or the Secret changes"
+    return f"{until}." if record.refused else f"{until}, or Job {record.job} is deleted."

@@ -211,6 +211,15 @@ class ConfirmedCredentials(ApiModel):
     """The credential of Jobs."""
 
 
+class RefusedCredential(ApiModel):
+    """A credential the key manager refused."""
+
+    request: Annotated[str, Field(min_length=1, max_length=64)]
+    """What the Job was for: the specification, the Secret's version and the image, as a hash."""
+    message: Annotated[str, Field(max_length=1024)]
+    """What the key manager said."""
+
+
 class KeyManagerStatus(Status):
     """What the operator answers."""
 
@@ -220,6 +229,10 @@ class KeyManagerStatus(Status):
     """The key manager in one line."""
     credentials: ConfirmedCredentials | None = None
     """The credentials that Jobs confirmed."""
+    refused_credentials: (
+        Annotated[list[RefusedCredential], Field(max_length=16, json_schema_extra=map_list("request"))] | None
+    ) = None
+    """The requests whose credential was refused, the latest last. None of them is sent again, also when its Job is gone."""
     root_keys: Annotated[list[ObjectName], Field(json_schema_extra=SET_LIST)] | None = None
     """The RootKeys that are kept in this key manager. While there are any, it cannot be deleted."""
 

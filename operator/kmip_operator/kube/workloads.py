@@ -13,6 +13,7 @@ from kmip_contract.rootkey import RootKeyResult
 from kmip_operator.facts import JobFacts, NodeFacts, ObjectMeta, PodFacts
 from kmip_operator.kube.client import Manifest
 from kmip_operator.kube.metadata_watch import SecretMeta
+from kmip_operator.reasons import Reason
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
@@ -50,7 +51,8 @@ def secret_meta(meta: SecretMeta) -> ObjectMeta:
 def job_facts(job: Manifest, pods: Iterable[Manifest]) -> JobFacts:
     """A Job, with the result from the termination message of a pod that it controls (checked by uid).
 
-    A message is only a hint: what does not parse counts as no result.
+    A message is only a hint: what does not parse counts as no result. ``pod_problem`` begins with ``JobNotStarted: `` when the
+    Job has finished and it is certain that no container of it ever ran.
     """
     metadata = job["metadata"]
     own = [pod for pod in pods if _controller(pod) == metadata["uid"]]
@@ -60,6 +62,8 @@ def job_facts(job: Manifest, pods: Iterable[Manifest]) -> JobFacts:
     problem = problems[0] if problems else ""
     if result is None and finished is not None and not problem:
         problem = "the Job ended without a result"
+    if result is None and finished is not None and _never_started(job, own):
+        problem = f"{Reason.JOB_NOT_STARTED}: {problem}"
     return JobFacts(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -148,6 +152,33 @@ def _result(pod: Manifest) -> RootKeyResult | None:
             with contextlib.suppress(ValidationError):
                 return RootKeyResult.model_validate_json(message)
     return None
+
+
+def _never_started(job: Manifest, pods: list[Manifest]) -> bool:
+    """Whether every pod the Job had is still there to prove that no container of it ran; one that is gone proves nothing."""
+    status = job.get("status") or {}
+    had = (status.get("failed") or 0) + (status.get("succeeded") or 0)
+    return bool(pods) and len(pods) >= had and all(_never_ran(pod) for pod in pods)
+
+
+def _never_ran(pod: Manifest) -> bool:
+    """No node had it; or its kubelet's last word is that every container still waited, with a fault, to be made."""
+    if not (pod.get("spec") or {}).get("nodeName"):
+        return True
+    status = pod.get("status") or {}
+    containers = list(_container_statuses(status))
+    return status.get("phase") == "Failed" and bool(containers) and all(_never_made(item) for item in containers)
+
+
+def _never_made(container: Mapping[str, Any]) -> bool:
+    waiting = (container.get("state") or {}).get("waiting") or {}
+    return (
+        (waiting.get("reason") or "") not in _STARTING
+        and not container.get("lastState")
+        and not container.get("restartCount")
+        and not container.get("started")
+        and not container.get("containerID")
+    )
 
 
 def _finished(job: Manifest) -> datetime | None:

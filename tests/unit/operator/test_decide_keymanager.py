@@ -154,6 +154,75 @@ def test_a_wrong_pin_is_said_once() -> None:
     assert step(snapshot)[1].events == ()
 
 
+def test_a_refused_credential_is_not_tried_again_when_its_jobs_and_pods_are_gone() -> None:
+    snapshot = running()
+    refused = answered(snapshot.jobs, probed(CustodyErrorKind.CREDENTIAL_REFUSED, "the PIN is wrong."), NOW)
+    snapshot, plan = step(replace(snapshot, jobs=refused))
+    kept = plan.status["refusedCredentials"]
+    assert [item["message"] for item in kept] == ["the PIN is wrong."] * 2
+    unanswered = tuple(replace(job, result=None, pod_problem="JobNotStarted: Evicted") for job in refused)
+    for jobs in ((), unanswered):
+        _, plan = step(replace(snapshot, jobs=jobs), NOW + timedelta(days=1))
+        assert plan.create == ()
+        assert plan.requeue_after is None
+        assert conditions(plan)["Stalled"] == ("True", "CredentialRefused")
+        assert "the PIN is wrong." in message(plan)
+        assert plan.status["refusedCredentials"] == kept
+
+
+def test_a_credential_refused_before_another_one_stays_refused() -> None:
+    snapshot = running()
+    first = dict(snapshot.secrets)
+    refused = answered(snapshot.jobs, probed(CustodyErrorKind.CREDENTIAL_REFUSED), NOW)
+    snapshot, _ = step(replace(snapshot, jobs=refused))
+    other = {**first, "hsm-user": meta("hsm-user", "2"), "hsm-officer": meta("hsm-officer", "2")}
+    snapshot, _ = step(replace(snapshot, secrets=other))
+    snapshot, _ = step(replace(snapshot, jobs=answered(snapshot.jobs, probed(), NOW)))
+    _, plan = step(replace(snapshot, secrets=first))
+    assert plan.create == ()
+    assert conditions(plan)["Stalled"] == ("True", "CredentialRefused")
+
+
+def test_refusals_that_are_remembered_are_bounded() -> None:
+    snapshot = running()
+    for version in range(2, 22):
+        refused = answered(snapshot.jobs, probed(CustodyErrorKind.CREDENTIAL_REFUSED), NOW)
+        snapshot, plan = step(replace(snapshot, jobs=refused))
+        secrets = {name: meta(name, str(version)) for name in snapshot.secrets}
+        snapshot, _ = step(replace(snapshot, secrets=secrets))
+    assert len(plan.status["refusedCredentials"]) == 16
+
+
+@pytest.mark.parametrize("problem", ["", "OOMKilled: container custody ended with exit code 137"])
+def test_a_job_that_ended_without_an_answer_may_have_used_the_credential_and_is_left_to_a_person(problem: str) -> None:
+    snapshot = running()
+    ended = tuple(replace(job, finished=NOW, pod_problem=problem) for job in snapshot.jobs)
+    for days in (0, 365):
+        snapshot, plan = step(replace(snapshot, jobs=ended), NOW + timedelta(days=days))
+        assert plan.create == ()
+        assert plan.requeue_after is None
+        assert conditions(plan)["Stalled"] == ("True", "JobFailed")
+        assert conditions(plan)["Authorized"] == ("Unknown", "JobFailed")
+        assert "may have used the credential" in message(plan)
+        assert f"kubectl delete job {ended[0].name}" in message(plan)
+        assert problem in message(plan)
+    _, plan = step(replace(snapshot, jobs=()))
+    assert [item["metadata"]["name"] for item in plan.create] == [job.name for job in ended]
+
+
+def test_a_job_that_never_started_is_tried_again() -> None:
+    snapshot = running()
+    idle = tuple(
+        replace(job, finished=NOW, pod_problem="JobNotStarted: Unschedulable: no node") for job in snapshot.jobs
+    )
+    snapshot, plan = step(replace(snapshot, jobs=idle))
+    assert conditions(plan)["Stalled"][0] == "False"
+    assert f"Job {idle[0].name} never started: Unschedulable: no node." in message(plan, "Ready")
+    assert plan.requeue_after == 10
+    _, plan = step(snapshot, NOW + timedelta(seconds=10))
+    assert [item["kind"] for item in plan.create] == ["Job", "Job"]
+
+
 def test_another_version_of_the_secret_is_tried_once_and_the_old_jobs_go() -> None:
     snapshot = running()
     old = answered(snapshot.jobs, probed(CustodyErrorKind.CREDENTIAL_REFUSED), NOW)
