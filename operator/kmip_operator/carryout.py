@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,26 +13,49 @@ from kmip_operator.conditions import STALLED, find, timestamp
 from kmip_operator.kube.apply import Applied, Applier, Outcome
 from kmip_operator.kube.cache import Caches
 from kmip_operator.kube.client import Client
-from kmip_operator.kube.errors import ConflictError, NamespaceEndingError, NotFoundError
+from kmip_operator.kube.errors import ApiError, ConflictError, NamespaceEndingError, NotFoundError
 from kmip_operator.kube.events import EventRecorder
-from kmip_operator.kube.resources import PODS, Resource, resource_of
+from kmip_operator.kube.resources import PODS, SECRETS, Resource, resource_of
 from kmip_operator.plan import Manifest, Plan, PodPatch, Ref
 from kmip_operator.reasons import Reason
 
 _log = structlog.stdlib.get_logger(__name__)
 
-CONFLICT_RETRY = 60.0
-"""Seconds until a field that another manager owns is asked for again; nothing tells when it is given up."""
+OBSTACLE_RETRY = 60.0
+"""Seconds until what stood in the way is tried again; nothing tells when a field, a port or a quota becomes free."""
+
+_REFUSALS = frozenset({400, 403, 413, 422})
+"""Answers that the same request gets again until somebody changes something: malformed, not permitted (a quota, an admission
+policy), too large, invalid (a node port in use, an immutable field)."""
+
+_WORKLOADS = frozenset({"Deployment", "StatefulSet"})
+
+_SAID = 300
+"""Characters of the API server's message: admission webhooks may write pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """An object that stays as it is until somebody changes something. ``message`` never holds values of Secrets."""
+
+    kind: str
+    name: str
+    reason: Reason
+    message: str
 
 
 @dataclass
 class Done:
-    """What carrying out a plan changed. ``interrupted``: something to create existed already, so the rest was left."""
+    """What carrying out a plan changed.
+
+    ``interrupted``: something to create existed already, so the rest was left. ``unmade``: something to create was refused.
+    """
 
     interrupted: bool = False
+    unmade: bool = False
     created: list[str] = field(default_factory=list)
     applied: list[Applied] = field(default_factory=list)
-    conflicts: list[Applied] = field(default_factory=list)
+    obstacles: list[Obstacle] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     pods: list[str] = field(default_factory=list)
@@ -49,7 +73,7 @@ class Done:
             "created": self.created,
             "applied": [f"{_title(item)} {item.outcome}" for item in self.applied],
             "fields": sorted({path for item in changed for path in item.fields})[:10],
-            "conflicts": [f"{_title(item)}: {item.owner}" for item in self.conflicts],
+            "obstacles": [item.message for item in self.obstacles],
             "replaced": self.replaced,
             "deleted": self.deleted,
             "pods": self.pods,
@@ -58,7 +82,10 @@ class Done:
 
 
 class CarryOut:
-    """Does what plans say. Errors of the API are raised; what was done by then stays done, and the next round goes on."""
+    """Does what plans say. An object that the API refuses keeps no other from its wanted state; it is said in the status.
+
+    Other errors of the API are raised; what was done by then stays done, and the next round goes on.
+    """
 
     def __init__(self, client: Client, caches: Caches, applier: Applier, recorder: EventRecorder) -> None:
         self._client = client
@@ -75,50 +102,77 @@ class CarryOut:
         except NamespaceEndingError as error:
             # Nothing new can be made there, but the status still has to say what no longer holds back a deletion.
             _log.debug("namespace is ending", namespace=regarding["metadata"]["namespace"], error=str(error))
-        status = with_conflicts(plan.status, regarding, done.conflicts, now)
+        # A plan whose new objects were not made may tell of what they hold (a certificate): what was said before still holds.
+        said = (regarding.get("status") or {}) if done.unmade else plan.status
+        status = with_obstacles(said, regarding, done.obstacles, now)
         if status != (regarding.get("status") or {}):
             await self._write_status(resource, regarding, status)
             done.status = True
-        for event in plan.events:
+        for event in () if done.unmade else plan.events:
             await self._recorder.post(regarding, kind=event.type, reason=event.reason, note=event.message)
         return done
 
     async def _objects(self, regarding: Manifest, plan: Plan, done: Done) -> bool:
         """Create, apply and so on; whether the status may be written after it."""
+        unmade = set(map(_place, plan.create))
         for manifest in plan.create:
-            created = await self._applier.create(manifest)
-            if created.outcome is Outcome.CREATED:
-                done.created.append(_title(created))
-                continue
-            done.interrupted = True
-            if created.outcome is not Outcome.CONFLICT:
-                return False
-            await self._refused(regarding, created, done)
-            return True
-        await self._children(regarding, plan, done)
+            await self._unless_refused(regarding, manifest, self._create(regarding, manifest, done), done)
+            if done.interrupted:
+                # Pods must not start with an object that others made; nor the status tell of what somebody was faster with.
+                return bool(done.obstacles)
+            if done.obstacles:
+                done.unmade = True
+                break
+            unmade.discard(_place(manifest))
+        await self._children(regarding, plan, unmade, done)
         return True
 
-    async def _children(self, regarding: Manifest, plan: Plan, done: Done) -> None:
+    async def _create(self, regarding: Manifest, manifest: Manifest, done: Done) -> None:
+        created = await self._applier.create(manifest)
+        if created.outcome is Outcome.CREATED:
+            done.created.append(_title(created))
+            return
+        done.interrupted = True
+        if created.outcome is Outcome.CONFLICT:
+            await self._stands(regarding, _conflict(created), done)
+
+    async def _children(self, regarding: Manifest, plan: Plan, unmade: set[tuple[str, str]], done: Done) -> None:
+        """``unmade``: what ``plan.create`` has not made; an apply would make it without its content."""
         # Before any apply, which may give the same Secret another version.
         for manifest in plan.replace:
-            await self._replace(manifest, done)
+            await self._unless_refused(regarding, manifest, self._replace(manifest, done), done)
         for manifest in plan.apply:
-            await self._apply(regarding, manifest, done)
-        for ref in plan.delete:
-            await self._delete(ref, done)
+            if _place(manifest) not in unmade:
+                await self._unless_refused(regarding, manifest, self._apply(regarding, manifest, done), done)
+        # Running pods are not taken away while those that shall follow them cannot be made.
+        if not any(obstacle.kind in _WORKLOADS for obstacle in done.obstacles):
+            for ref in plan.delete:
+                await self._unless_refused(regarding, _named(ref.kind, ref.name), self._delete(ref, done), done)
         for patch in plan.pod_patches:
-            await self._patch_pod(regarding, patch, done)
+            pod = _named(PODS.kind, patch.name)
+            await self._unless_refused(regarding, pod, self._patch_pod(regarding, patch, done), done)
 
-    async def _refused(self, regarding: Manifest, conflict: Applied, done: Done) -> None:
-        done.conflicts.append(conflict)
-        await self._recorder.post(regarding, kind="Warning", reason=Reason.FIELD_CONFLICT, note=_conflict(conflict))
+    async def _unless_refused(self, regarding: Manifest, manifest: Manifest, work: Awaitable[None], done: Done) -> None:
+        """Do the work on one object; a refusal that repeating does not change is an obstacle, not the end of the round."""
+        try:
+            await work
+        except NamespaceEndingError:
+            raise
+        except ApiError as error:
+            if error.status not in _REFUSALS:
+                raise
+            await self._stands(regarding, _refusal(*_place(manifest), error), done)
+
+    async def _stands(self, regarding: Manifest, obstacle: Obstacle, done: Done) -> None:
+        done.obstacles.append(obstacle)
+        await self._recorder.post(regarding, kind="Warning", reason=obstacle.reason, note=obstacle.message)
 
     async def _apply(self, regarding: Manifest, manifest: Manifest, done: Done) -> None:
         applied = await self._applier.apply(manifest, regarding["metadata"]["uid"])
         if applied.outcome is Outcome.UNCHANGED:
             return
         if applied.outcome is Outcome.CONFLICT:
-            await self._refused(regarding, applied, done)
+            await self._stands(regarding, _conflict(applied), done)
             return
         done.applied.append(applied)
         if applied.outcome is Outcome.CORRECTED:
@@ -179,17 +233,17 @@ class CarryOut:
         self._caches.learn(resource, written)
 
 
-def with_conflicts(status: Manifest, regarding: Manifest, conflicts: list[Applied], now: datetime) -> Manifest:
-    """The status with ``Stalled`` saying who owns the fields the operator was refused, if there are any."""
-    if not conflicts:
+def with_obstacles(status: Manifest, regarding: Manifest, obstacles: list[Obstacle], now: datetime) -> Manifest:
+    """The status with ``Stalled`` saying what stands in the way, if anything does and it does not say something else."""
+    if not obstacles:
         return status
     before = find(regarding, STALLED) or {}
     since = before.get("lastTransitionTime") if before.get("status") == "True" else None
     stalled = {
         "type": STALLED,
         "status": "True",
-        "reason": str(Reason.FIELD_CONFLICT),
-        "message": " ".join(_conflict(conflict) for conflict in conflicts),
+        "reason": str(obstacles[0].reason),
+        "message": " ".join(dict.fromkeys(obstacle.message for obstacle in obstacles)),
         "lastTransitionTime": since or timestamp(now),
         "observedGeneration": regarding["metadata"].get("generation", 0),
     }
@@ -211,9 +265,27 @@ def _title(applied: Applied) -> str:
     return f"{applied.resource.kind}/{applied.name}"
 
 
-def _conflict(applied: Applied) -> str:
+def _place(manifest: Manifest) -> tuple[str, str]:
+    return manifest["kind"], manifest["metadata"]["name"]
+
+
+def _named(kind: str, name: str) -> Manifest:
+    return {"kind": kind, "metadata": {"name": name}}
+
+
+def _conflict(applied: Applied) -> Obstacle:
     where = f" ({', '.join(applied.fields[:5])})" if applied.fields else ""
-    return (
+    message = (
         f"{_title(applied)}: {applied.owner} owns what the operator would set{where}. Remove it from that tool, "
         "or delete the object if nothing else needs it."
     )
+    return Obstacle(applied.resource.kind, applied.name, Reason.FIELD_CONFLICT, message)
+
+
+def _refusal(kind: str, name: str, error: ApiError) -> Obstacle:
+    # About a Secret the API server may quote what is in it.
+    said = error.message if kind != SECRETS.kind else ""
+    said = said if len(said) <= _SAID else said[: _SAID - 1] + "…"
+    answer = f"{error.status} {error.reason}".strip()
+    message = f"{kind}/{name}: the API server refuses it ({answer})" + (f": {said}" if said else "")
+    return Obstacle(kind, name, Reason.INVALID_SPEC, message)

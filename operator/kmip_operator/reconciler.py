@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from kmip_operator.carryout import CONFLICT_RETRY, CarryOut, Done
+from kmip_operator.carryout import OBSTACLE_RETRY, CarryOut, Done
 from kmip_operator.kube.apply import Outcome
 from kmip_operator.kube.cache import Caches, Key
 from kmip_operator.kube.client import Manifest
@@ -112,22 +112,24 @@ class Reconciler:
             await self._poller.first_answers(Key(KMIP_INSTANCES.kind, key.namespace, instance))
 
     def _next(self, key: Key, manifest: Manifest, plan: Plan, done: Done) -> float | None:
-        if done.interrupted and not done.conflicts:
+        if done.interrupted and not done.obstacles:
             # Somebody else made it first; what they made is known by now.
             return INTERRUPTED
         if key.kind == KMIP_INSTANCES.kind:
             self._poller.expect(key, awaited=plan.poll_pods)
         elif key.kind == CLIENT_CERTIFICATES.kind and plan.poll_pods:
             self._poller.look(Key(KMIP_INSTANCES.kind, key.namespace, manifest["spec"]["instanceRef"]["name"]))
-        waits = [wait for wait in (plan.requeue_after, CONFLICT_RETRY if done.conflicts else None) if wait is not None]
+        waits = [wait for wait in (plan.requeue_after, OBSTACLE_RETRY if done.obstacles else None) if wait is not None]
         return min(waits, default=None)
 
     def _report(self, key: Key, plan: Plan, done: Done) -> None:
-        self._count(key, "changed" if done.anything else "unchanged")
+        self._count(key, "refused" if done.obstacles else "changed" if done.anything else "unchanged")
         for applied in done.applied:
             if applied.outcome is Outcome.CORRECTED:
                 self._metrics.drift.labels(applied.resource.kind).inc()
         if not done.anything:
+            if done.obstacles:
+                _log.warning("not all carried out", **_identity(key), **done.log_fields())
             return
         conditions = {item["type"]: item for item in plan.status.get("conditions") or ()}
         ready = conditions.get("Ready", {})

@@ -90,9 +90,10 @@ def _children(decision: Decision) -> tuple[Manifest, ...]:
     """Everything that must exist, in the order in which it is needed."""
     instance, spec = decision.instance, decision.spec
     found: list[Manifest | None] = [
+        # First: a revocation does not wait for anything else.
+        allowlist.secret(instance, decision.published),
         service_account(instance),
         *keyspace.retained(decision.snapshot, spec),
-        allowlist.secret(instance, decision.published),
         *(service(instance, site) for site in decision.places),
         headless_service(instance, spec),
     ]

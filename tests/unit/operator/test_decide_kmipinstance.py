@@ -53,8 +53,8 @@ def test_a_new_instance_with_sqlite_gets_everything_in_one_plan() -> None:
         ("Secret", "vc-control-client"),
     ]
     assert kinds(plan.apply) == [
-        ("ServiceAccount", "vc"),
         ("Secret", "vc-allowlist"),
+        ("ServiceAccount", "vc"),
         ("Service", "vc"),
         ("Service", "vc-pods"),
         ("ConfigMap", "vc"),
