@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from kmip_contract.allowlist import ALLOWLIST_KEY, Allowlist, Serving
+from kmip_contract.allowlist import ALLOWLIST_KEY, Allowlist, AllowlistEntry, Serving
 from kmip_operator import naming
 from kmip_operator.clientcertificate.certificate import entry, examine, oldest
 from kmip_operator.conditions import Problem, timestamp
@@ -17,6 +17,9 @@ from kmip_operator.reasons import Reason
 MAX_BYTES = 1_000_000
 """The API server takes at most 1 MiB of data in a Secret."""
 
+# Names of certificates that are left out, as many as a person reads.
+_NAMED = 10
+
 
 @dataclass(frozen=True)
 class Published:
@@ -25,7 +28,7 @@ class Published:
     content: with its revision.
     since: when that revision was, or is now, published.
     new: whether it is published by this plan.
-    problem: why the content asked for is not published.
+    problem: why not all of the content asked for is published.
     """
 
     content: Allowlist
@@ -43,26 +46,57 @@ def render(snapshot: KmipInstanceSnapshot, serving: Serving, now: datetime) -> P
             key=lambda found: found.name,
         )
     )
-    present = snapshot.allowlist
-    since = snapshot.allowlist_changed or now
-    if present is not None and present.entries == entries and present.serving == serving:
-        return Published(present, since, new=False)
     wanted = Allowlist(revision=_next_revision(snapshot), serving=serving, entries=entries)
+    published = _published(snapshot, wanted, now)
+    if not published.new:
+        return published
     size = len(wanted.to_json())
     if size <= MAX_BYTES:
-        return Published(wanted, now, new=True)
-    # Fencing must still reach the pods: it goes out with the entries as they are.
-    kept = present.entries if present is not None else ()
-    problem = Problem(
+        return published
+    # Withdrawals, blocks and fencing must still reach the pods.
+    reduced = wanted.model_copy(update={"entries": _reduced(snapshot.allowlist, wanted)})
+    return replace(_published(snapshot, reduced, now), problem=_too_large(wanted, size, reduced))
+
+
+def _published(snapshot: KmipInstanceSnapshot, content: Allowlist, now: datetime) -> Published:
+    """The present list where it says the same, unless a later one was seen: then this content gets a revision above that."""
+    present = snapshot.allowlist
+    if (
+        present is not None
+        and present.revision >= content.revision - 1
+        and (present.entries, present.serving) == (content.entries, content.serving)
+    ):
+        return Published(present, snapshot.allowlist_changed or now, new=False)
+    return Published(content, now, new=True)
+
+
+def _reduced(present: Allowlist | None, wanted: Allowlist) -> tuple[AllowlistEntry, ...]:
+    """Of what is in force, that which is still wanted, as it is wanted now; nothing is added.
+
+    An entry that grew is left out, the last first, while they do not fit: the others fitted as they were.
+    """
+    before = {item.sha256: len(item.to_json()) for item in (present.entries if present is not None else ())}
+    kept = [item for item in wanted.entries if item.sha256 in before]
+    surplus = len(wanted.model_copy(update={"entries": tuple(kept)}).to_json()) - MAX_BYTES
+    for item in reversed(tuple(kept)):
+        size = len(item.to_json())
+        if surplus > 0 and size > before[item.sha256]:
+            kept.remove(item)
+            surplus -= size
+    return tuple(kept)
+
+
+def _too_large(wanted: Allowlist, size: int, reduced: Allowlist) -> Problem:
+    kept = {item.sha256 for item in reduced.entries}
+    out = [item.name for item in wanted.entries if item.sha256 not in kept]
+    more = f" and {len(out) - _NAMED} more" if len(out) > _NAMED else ""
+    return Problem(
         Reason.ALLOWLIST_TOO_LARGE,
-        f"{len(entries)} ClientCertificates make an allowlist of {size} bytes; at most {MAX_BYTES} fit. The list before is "
-        "still in force. Trust authorities instead of single certificates, or spread the clients over several instances.",
+        f"{len(wanted.entries)} ClientCertificates make an allowlist of {size} bytes; at most {MAX_BYTES} fit. {len(out)} of "
+        f"them are left out: {', '.join(out[:_NAMED])}{more}. Those in force before stay, and what is withdrawn or blocked is. "
+        "Trust authorities instead of single certificates, or spread the clients over several instances.",
         stalled=True,
     )
-    if present is not None and present.serving == serving:
-        return Published(present, since, new=False, problem=problem)
-    content = Allowlist(revision=wanted.revision, serving=serving, entries=kept)
-    return Published(content, now, new=True, problem=problem)
 
 
 def _next_revision(snapshot: KmipInstanceSnapshot) -> int:

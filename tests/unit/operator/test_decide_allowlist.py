@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import pki
 from support.instance_steps import conditions, message, settled, sqlite, step
 from support.operator_samples import (
@@ -23,8 +25,9 @@ from support.operator_samples import (
 from kmip_contract.allowlist import Serving
 from kmip_contract.custody import RootKeyState
 from kmip_contract.kmipd import StorageStatus
+from kmip_contract.permissions import OPERATIONS
 from kmip_operator.kmipinstance import allowlist
-from kmip_operator.kmipinstance.snapshot import KmipInstanceSnapshot
+from kmip_operator.kmipinstance.snapshot import CertificateInput, KmipInstanceSnapshot
 
 VCENTER = pki.make("vcenter", not_after=timedelta(days=365))
 OTHER = pki.make("other", not_after=timedelta(days=365))
@@ -100,6 +103,66 @@ def test_a_list_that_does_not_fit_a_secret_is_not_published_but_fencing_is(monke
     assert snapshot.allowlist is not None
     assert (snapshot.allowlist.revision, snapshot.allowlist.serving) == (2, Serving.FENCED)
     assert [item.name for item in snapshot.allowlist.entries] == ["vcenter"]
+
+
+POOL = [pki.make(f"client-{number}", not_after=timedelta(days=365)) for number in range(5)]
+STATES = st.lists(st.sampled_from(["absent", "Active", "Blocked", "wide"]), min_size=5, max_size=5)
+
+
+def _inputs(states: list[str]) -> tuple[CertificateInput, ...]:
+    wide = {"permissions": {"operations": sorted(operation for operation in OPERATIONS)}}
+    return tuple(
+        certificate_input(made.pem, f"client-{number}", **(wide if state == "wide" else {"state": state}))
+        for number, (made, state) in enumerate(zip(POOL, states, strict=True))
+        if state != "absent"
+    )
+
+
+@given(STATES, STATES, st.integers(0, 6000))
+@settings(max_examples=60, deadline=None)
+def test_whatever_does_not_fit_nothing_is_trusted_that_is_not_wanted(
+    before: list[str], after: list[str], limit: int
+) -> None:
+    snapshot = instance_snapshot(certificates=_inputs(before))
+    snapshot = replace(snapshot, allowlist=allowlist.render(snapshot, Serving.ENABLED, NOW).content)
+    snapshot = replace(snapshot, certificates=_inputs(after))
+    wanted = {item.name: item for item in allowlist.render(snapshot, Serving.ENABLED, NOW).content.entries}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(allowlist, "MAX_BYTES", limit)
+        found = allowlist.render(snapshot, Serving.ENABLED, NOW)
+        again = allowlist.render(replace(snapshot, allowlist=found.content), Serving.ENABLED, NOW)
+    for item in found.content.entries:
+        assert item == wanted[item.name]
+    assert again.content == found.content
+    left_out = len(wanted) - len(found.content.entries)
+    assert left_out == 0 or (found.problem is not None and f"{left_out} of them are left out" in found.problem.message)
+
+
+def test_a_withdrawal_and_a_block_go_out_while_the_list_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = sqlite(certificates=_inputs(["Active", "Active", "Active", "absent", "absent"]))
+    certificates = _inputs(["Active", "Blocked", "absent", "Active", "Active"])
+    monkeypatch.setattr(allowlist, "MAX_BYTES", 3000)
+    snapshot, plan = step(replace(snapshot, certificates=certificates))
+    assert conditions(plan)["Stalled"] == ("True", "AllowlistTooLarge")
+    assert "2 of them are left out: client-3, client-4." in message(plan)
+    assert plan.status["allowlistRevision"] == 2
+    assert snapshot.allowlist is not None
+    assert [(item.name, item.state) for item in snapshot.allowlist.entries] == [
+        ("client-0", "Active"),
+        ("client-1", "Blocked"),
+    ]
+
+
+def test_a_list_that_went_back_is_published_above_what_was_said_before() -> None:
+    snapshot = sqlite(certificates=(certificate_input(VCENTER.pem),))
+    assert snapshot.allowlist is not None
+    status = {**snapshot.object["status"], "allowlistRevision": 7}
+    restored = replace(snapshot, object={**snapshot.object, "status": status})
+    snapshot, plan = step(restored)
+    assert plan.status["allowlistRevision"] == 8
+    assert snapshot.allowlist is not None
+    assert snapshot.allowlist.revision == 8
+    assert step(snapshot)[1].status["allowlistRevision"] == 8
 
 
 def late_snapshot(*statuses: Any) -> KmipInstanceSnapshot:
