@@ -54,7 +54,7 @@ class Caches:
     def __init__(self, *, nodes: bool) -> None:
         watched = (*KINDS, *CHILDREN, *((NODES,) if nodes else ()))
         self.stores: dict[Resource, Store] = {
-            resource: Store(resource, _INDEXERS.get(resource)) for resource in watched
+            resource: Store(resource, _INDEXERS.get(resource), _TRIMS.get(resource)) for resource in watched
         }
         self.secrets = SecretIndex(self._referred)
 
@@ -167,16 +167,17 @@ def _secret_names(part: Any) -> Iterable[str]:
 
 
 def _trim_node(node: Manifest) -> Manifest:
-    """Labels, whether it is cordoned and its conditions; image lists make nodes large."""
+    """Labels, addresses, whether it is cordoned and its conditions; image lists make nodes large."""
     metadata, spec, status = node["metadata"], node.get("spec") or {}, node.get("status") or {}
     kept = ("name", "uid", "resourceVersion", "labels")
     return {
         "metadata": {key: metadata[key] for key in kept if key in metadata},
         "spec": {"unschedulable": True} if spec.get("unschedulable") else {},
         "status": {
+            "addresses": status.get("addresses") or [],
             "conditions": [
                 {key: item.get(key) for key in ("type", "status")} for item in status.get("conditions") or ()
-            ]
+            ],
         },
     }
 
