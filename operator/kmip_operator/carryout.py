@@ -274,6 +274,9 @@ def _named(kind: str, name: str) -> Manifest:
 
 
 def _conflict(applied: Applied) -> Obstacle:
+    if applied.sibling:
+        message = f"{_title(applied)}: it belongs to {applied.owner}. Both need an object of this name: rename one of the two."
+        return Obstacle(applied.resource.kind, applied.name, Reason.FIELD_CONFLICT, message)
     where = f" ({', '.join(applied.fields[:5])})" if applied.fields else ""
     message = (
         f"{_title(applied)}: {applied.owner} owns what the operator would set{where}. Remove it from that tool, "

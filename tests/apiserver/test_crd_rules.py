@@ -152,6 +152,12 @@ CREATED: list[tuple[str, Manifest, Manifest, str]] = [
     ),
     (
         "KmipInstance",
+        changed(INSTANCE, "regions", [{"name": "pods-a"}]),
+        changed(INSTANCE, "regions", [{"name": "pods"}]),
+        "a region cannot be named pods",
+    ),
+    (
+        "KmipInstance",
         changed(INSTANCE, "regions", [{"name": "a", "service": {"type": "NodePort"}}]),
         {**INSTANCE, "regions": [{"name": "a"}], "service": {"type": "NodePort"}},
         "service is for an instance without regions",

@@ -107,7 +107,14 @@ class Exposure(ApiModel):
 class Region(ApiModel):
     """One workload and its Service, on the nodes of one region."""
 
-    name: DnsLabel
+    name: Annotated[
+        DnsLabel,
+        Field(
+            json_schema_extra=rules(
+                rule("self != 'pods'", "a region cannot be named pods: the Service <instance>-pods names the pods")
+            )
+        ),
+    ]
     """Name of the region. Unless nodeSelector is given, pods run on nodes with topology.kubernetes.io/region of this
     value."""
     replicas: Annotated[int, Field(ge=1, le=16)] | None = None

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from kmip_operator.kube.client import FIELD_MANAGER, Client, Manifest
 from kmip_operator.kube.errors import AlreadyExistsError, ConflictError
 from kmip_operator.kube.ownership import Change, Difference, differences, owned_fields
-from kmip_operator.kube.resources import Resource, resource_of
+from kmip_operator.kube.resources import GROUP, KINDS, Resource, resource_of
 from kmip_operator.kube.store import Name
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -34,7 +34,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The outcome for one object. ``fields``: paths that were different; ``owner``: who is in the way of a conflict."""
+    """The outcome for one object.
+
+    ``fields``: paths that were different; ``owner``: who is in the way of a conflict; ``sibling``: that is another custom
+    resource of the operator's, for whose sake the object exists.
+    """
 
     resource: Resource
     namespace: str
@@ -42,6 +46,7 @@ class Applied:
     outcome: Outcome
     fields: tuple[str, ...] = ()
     owner: str = ""
+    sibling: bool = False
 
 
 class Cache(Protocol):
@@ -111,6 +116,8 @@ class Applier:
         live = await self._live(resource, name)
         if live is not None and not is_ours(live):
             return Applied(resource, *name, Outcome.CONFLICT, owner=f"an object that {FIELD_MANAGER} did not make")
+        if live is not None and (sibling := self._sibling(manifest, live)):
+            return Applied(resource, *name, Outcome.CONFLICT, owner=sibling, sibling=True)
         found = differences(manifest, live) if live is not None else (Difference("metadata", Change.MISSING),)
         if known is not None and live is not None:
             found = tuple(item for item in found if item.path not in known.normalised)
@@ -205,6 +212,23 @@ class Applier:
                 raise
         return await self._client.apply(resource, pinned, force=True)
 
+    def _sibling(self, manifest: Manifest, live: Manifest) -> str:
+        """The other living custom resource that has made the object for itself; empty when there is none.
+
+        An owner that was deleted and made again has another uid and the same name: the object is still its own.
+        """
+        wanted, present = _controller(manifest), _controller(live)
+        if wanted is None or present is None or live["metadata"].get("deletionTimestamp"):
+            return ""
+        kind, name = present["kind"], present["name"]
+        if present["uid"] == wanted["uid"] or (kind, name) == (wanted["kind"], wanted["name"]):
+            return ""
+        resource = next((resource for resource in KINDS if resource.kind == kind), None)
+        if resource is None or not present["apiVersion"].startswith(f"{GROUP}/"):
+            return ""
+        owner = self._cache.current(resource, manifest["metadata"]["namespace"], name)
+        return f"{kind} {name}" if owner is not None and owner["metadata"]["uid"] == present["uid"] else ""
+
     async def _live(self, resource: Resource, name: Name) -> Manifest | None:
         if self._cache.holds(resource):
             return self._cache.current(resource, *name)
@@ -226,6 +250,11 @@ def is_ours(live: Mapping[str, Any]) -> bool:
     """Whether the operator made the object: it carries the label, or fields that the operator applied."""
     labels = live["metadata"].get("labels") or {}
     return labels.get(MANAGED_BY) == FIELD_MANAGER or owned_fields(live) is not None
+
+
+def _controller(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    owners = manifest["metadata"].get("ownerReferences") or ()
+    return next((owner for owner in owners if owner.get("controller")), None)
 
 
 def _place(manifest: Manifest) -> tuple[Resource, Name]:

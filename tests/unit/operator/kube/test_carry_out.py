@@ -180,3 +180,59 @@ async def test_trouble_that_passes_ends_the_round() -> None:
     with pytest.raises(ApiError):
         await carried(api, plan())
     assert api.written == []
+
+
+def owned(manifest: Manifest, owner: str, uid: str, kind: str = "KmipInstance") -> Manifest:
+    reference = {"apiVersion": "kmip.dev/v1alpha1", "kind": kind, "name": owner, "uid": uid, "controller": True}
+    return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [reference]}}
+
+
+def instance(name: str, uid: str) -> Manifest:
+    metadata = {"name": name, "namespace": "keys", "uid": uid, "resourceVersion": "1"}
+    return {"apiVersion": KMIP_INSTANCES.api_version, "kind": "KmipInstance", "metadata": metadata, "spec": {}}
+
+
+async def taken_over(present: Manifest, *others: Manifest) -> tuple[Api, Done]:
+    """What comes of a plan that wants the Service ``present`` for the instance vc."""
+    api = Api({})
+    async with serving(api) as (carry_out, caches):
+        caches.learn(SERVICES, present)
+        for other in others:
+            caches.learn(KMIP_INSTANCES, other)
+        wanted = plan(apply=(owned(child("Service", "a-b"), "vc", "uid-vc"),), delete=(), pod_patches=())
+        return api, await carry_out(KMIP_INSTANCES, INSTANCE, wanted, NOW)
+
+
+async def test_an_object_of_another_instance_is_left_to_it() -> None:
+    present = live(owned(child("Service", "a-b"), "a-b", "uid-a-b"))
+    api, done = await taken_over(present, instance("a-b", "uid-a-b"))
+    assert "PATCH services/a-b" not in api.written
+    assert [(item.name, item.reason) for item in done.obstacles] == [("a-b", Reason.FIELD_CONFLICT)]
+    assert "belongs to KmipInstance a-b" in stalled(api)["message"]
+
+
+@pytest.mark.parametrize(
+    ("present", "others"),
+    [
+        pytest.param(owned(child("Service", "a-b"), "vc", "uid-before"), [], id="own-owner-made-again"),
+        pytest.param(owned(child("Service", "a-b"), "vc", "uid-before"), [("vc", "uid-vc")], id="own-owner-known"),
+        pytest.param(owned(child("Service", "a-b"), "a-b", "uid-a-b"), [], id="other-owner-gone"),
+        pytest.param(
+            owned(child("Service", "a-b"), "a-b", "uid-a-b"), [("a-b", "uid-new")], id="other-owner-made-again"
+        ),
+        pytest.param(child("Service", "a-b"), [("a-b", "uid-a-b")], id="no-owner"),
+    ],
+)
+async def test_an_object_that_no_other_living_instance_owns_is_taken(
+    present: Manifest, others: list[tuple[str, str]]
+) -> None:
+    api, done = await taken_over(live(present), *(instance(*other) for other in others))
+    assert "PATCH services/a-b" in api.written
+    assert not done.obstacles
+
+
+async def test_an_object_that_is_going_is_not_waited_for() -> None:
+    present = live(owned(child("Service", "a-b"), "a-b", "uid-a-b"))
+    present["metadata"]["deletionTimestamp"] = "2026-11-01T10:00:00Z"
+    api, _ = await taken_over(present, instance("a-b", "uid-a-b"))
+    assert "PATCH services/a-b" in api.written
