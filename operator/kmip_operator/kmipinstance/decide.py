@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from kmip_contract.allowlist import Serving
 from kmip_operator import naming
-from kmip_operator.conditions import transitions, until
+from kmip_operator.conditions import Problem, render, summarise, transitions, until
 from kmip_operator.invalid import invalid_spec
 from kmip_operator.keymanager.children import input_marks, secret_mark
 from kmip_operator.kmipinstance import allowlist, keyspace, pods
@@ -24,7 +24,7 @@ from kmip_operator.kmipinstance.children import (
     sites,
 )
 from kmip_operator.kmipinstance.configuration import config_map, custody_config, kmipd_config, restart_id
-from kmip_operator.kmipinstance.model import KmipInstanceSpec
+from kmip_operator.kmipinstance.model import KmipInstanceSpec, KmipInstanceStatus
 from kmip_operator.kmipinstance.references import Material, resolve
 from kmip_operator.kmipinstance.snapshot import KmipInstanceSnapshot
 from kmip_operator.kmipinstance.verdict import Decision, findings, lacking_names, status
@@ -34,6 +34,8 @@ from kmip_operator.reasons import Reason
 
 # Kinds whose objects go when nothing asks for them any more.
 _PRUNED = frozenset({"Deployment", "StatefulSet", "Service", "ConfigMap", "PodDisruptionBudget", "ServiceAccount"})
+# Seconds; the last volume claim's end is an event that may come sooner.
+_SOON = 1.0
 # What pods need to run; left alone while it cannot be built.
 _RUNNING = frozenset({"Deployment", "StatefulSet", "ConfigMap", "PodDisruptionBudget", "ServiceAccount"})
 
@@ -49,6 +51,9 @@ def decide(snapshot: KmipInstanceSnapshot, now: datetime) -> Plan:
         spec = KmipInstanceSpec.model_validate(snapshot.object["spec"])
     except ValidationError as error:
         return invalid_spec(snapshot.object, error, now)
+    waiting = keyspace.leaving(snapshot)
+    if waiting is not None:
+        return _wait(snapshot.object, waiting, now)
     decision = Decision(
         snapshot=snapshot,
         spec=spec,
@@ -84,6 +89,14 @@ def decide(snapshot: KmipInstanceSnapshot, now: datetime) -> Plan:
         requeue_after=0.1 if leftover else min(waits, default=None),
         poll_pods=bool(unconfirmed) or lost,
     )
+
+
+def _wait(instance: Manifest, problem: Problem, now: datetime) -> Plan:
+    """Build nothing yet."""
+    found = summarise([problem], ready="")
+    status = KmipInstanceStatus(observed_generation=instance["metadata"].get("generation", 0)).to_manifest()
+    status["conditions"] = render(found, instance, now)
+    return Plan(status=status, events=transitions(found, instance), requeue_after=_SOON)
 
 
 def _children(decision: Decision) -> tuple[Manifest, ...]:

@@ -22,9 +22,40 @@ def bound_keyspace(snapshot: KmipInstanceSnapshot) -> str | None:
 
 
 def _left(snapshot: KmipInstanceSnapshot) -> tuple[ObjectMeta, ...]:
-    """What outlives an instance."""
+    """What outlives an instance, without what is about to go with the one before."""
+    return tuple(meta for meta in _outliving(snapshot) if not _going(snapshot, meta))
+
+
+def _outliving(snapshot: KmipInstanceSnapshot) -> tuple[ObjectMeta, ...]:
     secrets = (snapshot.authority, snapshot.server)
     return (*(secret.meta for secret in secrets if secret is not None), *snapshot.volume_claims)
+
+
+def _going(snapshot: KmipInstanceSnapshot, meta: ObjectMeta) -> bool:
+    """Whether it is being deleted, or belongs with consent to an earlier instance of this name, so that it will be."""
+    others = bool(meta.owner_uids) and snapshot.object["metadata"]["uid"] not in meta.owner_uids
+    confirmed = meta.annotations.get(naming.ANNOTATION_CONFIRM_DELETE)
+    return meta.deleting or (others and bool(confirmed) and confirmed == meta.labels.get(naming.LABEL_KEYSPACE))
+
+
+def leaving(snapshot: KmipInstanceSnapshot) -> Problem | None:
+    """What an earlier instance of this name takes with it is still there: a new one must not begin with it.
+
+    Only before anything of this instance exists: afterwards its own pods may be what holds a claim back, and waiting would
+    never end.
+    """
+    uid = snapshot.object["metadata"]["uid"]
+    owners = (owner for child in snapshot.children for owner in child["metadata"].get("ownerReferences") or ())
+    if (snapshot.object.get("status") or {}).get("keyspace") or any(owner["uid"] == uid for owner in owners):
+        return None
+    names = sorted(meta.name for meta in _outliving(snapshot) if _going(snapshot, meta))
+    if not names:
+        return None
+    return Problem(
+        Reason.PROGRESSING,
+        f"Waits until {', '.join(names)} of an earlier instance of this name, whose deletion was confirmed, "
+        f"{'is' if len(names) == 1 else 'are'} gone; then it starts empty.",
+    )
 
 
 def keyspace(snapshot: KmipInstanceSnapshot) -> str | None:

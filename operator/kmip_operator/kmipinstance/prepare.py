@@ -15,7 +15,7 @@ from kmip_operator.kmipinstance.children import (
     server_names,
     server_secret,
 )
-from kmip_operator.kmipinstance.keyspace import bound_keyspace
+from kmip_operator.kmipinstance.keyspace import bound_keyspace, leaving
 from kmip_operator.kmipinstance.model import KmipInstanceSpec
 from kmip_operator.kmipinstance.snapshot import KmipInstanceSnapshot, NewMaterial
 from kmip_operator.plan import Manifest
@@ -26,6 +26,8 @@ def prepare(snapshot: KmipInstanceSnapshot, now: datetime) -> KmipInstanceSnapsh
     try:
         spec = KmipInstanceSpec.model_validate(snapshot.object["spec"])
     except ValidationError:
+        return snapshot
+    if leaving(snapshot) is not None:
         return snapshot
     pair, authority = _authority(snapshot, now)
     new = NewMaterial(authority=authority, control=() if snapshot.control else _control(snapshot, now))
@@ -107,5 +109,7 @@ def wants_authority_key(snapshot: KmipInstanceSnapshot) -> bool:
     try:
         spec = KmipInstanceSpec.model_validate(snapshot.object["spec"])
     except ValidationError:
+        return False
+    if leaving(snapshot) is not None:
         return False
     return snapshot.authority is not None and (snapshot.server is None or renewal_due(snapshot, spec))

@@ -34,7 +34,7 @@ from support.operator_samples import (
 
 from kmip_contract.custody import CustodyConfig
 from kmip_contract.kmipd import KmipdConfig
-from kmip_operator.facts import PodFacts
+from kmip_operator.facts import ObjectMeta, PodFacts
 from kmip_operator.kmipinstance.decide import decide
 from kmip_operator.kmipinstance.prepare import prepare
 from kmip_operator.kmipinstance.snapshot import KmipInstanceSnapshot
@@ -152,6 +152,59 @@ def test_an_instance_applied_again_takes_its_keyspace_ca_and_certificate_back() 
     assert kinds(plan.create) == [("Secret", "vc-control"), ("Secret", "vc-control-client")]
     assert plan.status["keyspace"] == KEYSPACE
     assert KEYSPACE in applied(plan, "ConfigMap", "vc")["data"]["kmipd.json"]
+
+
+def doomed(item: ObjectMeta) -> ObjectMeta:
+    """Goes with the earlier instance, as was confirmed."""
+    return replace(
+        item,
+        labels={"kmip.dev/keyspace": KEYSPACE, "kmip.dev/rootkey": "crk"},
+        annotations={"kmip.dev/confirm-delete": KEYSPACE},
+        owner_uids=("uid of the earlier one",),
+    )
+
+
+@pytest.mark.parametrize("deleting", [False, True])
+def test_an_instance_applied_while_the_earlier_one_is_being_destroyed_waits_and_starts_empty(*, deleting: bool) -> None:
+    before = sqlite()
+    assert before.authority is not None
+    assert before.server is not None
+    claims = tuple(replace(doomed(claim), deleting=deleting) for claim in before.volume_claims)
+    parts: dict[str, Any] = {
+        "authority": replace(before.authority, meta=doomed(before.authority.meta)),
+        "server": replace(before.server, meta=doomed(before.server.meta)),
+        "volume_claims": claims,
+    }
+    empty = instance_snapshot(object=instance(uid="another life"))
+    for present in ({**parts}, {"volume_claims": claims}, {"server": parts["server"]}):
+        snapshot, plan = step(replace(empty, **present))
+        assert (plan.create, plan.replace, plan.apply, plan.delete) == ((), (), (), ())
+        assert plan.requeue_after == 1.0
+        assert conditions(plan)["Reconciling"] == ("True", "Progressing")
+        assert conditions(plan)["Stalled"][0] == "False"
+        assert "keyspace" not in plan.status
+        gone = replace(snapshot, authority=None, server=None, volume_claims=())
+        _, plan = step(gone)
+        assert ("Secret", "vc-ca") in kinds(plan.create)
+        assert ("StatefulSet", "vc") in kinds(plan.apply)
+        assert "keyspace" not in plan.status
+
+
+def test_a_serving_instance_does_not_wait_for_its_own_claim_that_somebody_deletes() -> None:
+    snapshot = sqlite()
+    claims = tuple(replace(claim, deleting=True) for claim in snapshot.volume_claims)
+    _, plan = step(replace(snapshot, volume_claims=claims))
+    assert plan.status["keyspace"] == KEYSPACE
+    assert ("StatefulSet", "vc") in kinds(plan.apply)
+
+
+def test_consent_for_another_keyspace_is_none() -> None:
+    before = sqlite()
+    claims = tuple(
+        replace(doomed(claim), annotations={"kmip.dev/confirm-delete": "other"}) for claim in before.volume_claims
+    )
+    _, plan = step(instance_snapshot(object=instance(uid="another life"), volume_claims=claims))
+    assert plan.status["keyspace"] == KEYSPACE
 
 
 def test_what_was_left_under_another_root_key_is_not_touched() -> None:
