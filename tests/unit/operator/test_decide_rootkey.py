@@ -140,6 +140,19 @@ def test_the_job_is_told_which_credential_was_confirmed() -> None:
     assert request.credential.hmac == HMAC
 
 
+def test_a_job_without_an_answer_is_left_to_a_person_unless_it_never_started() -> None:
+    snapshot, _ = step(root_key_snapshot())
+    (job,) = snapshot.jobs
+    lost = replace(job, finished=NOW, pod_problem="the Job ended without a result")
+    _, plan = step(replace(snapshot, jobs=(lost,)), NOW + timedelta(days=1))
+    assert (plan.create, plan.requeue_after) == ((), None)
+    assert conditions(plan)["Stalled"] == ("True", "JobFailed")
+    assert f"kubectl delete job {job.name}" in message(plan)
+    idle = replace(job, finished=NOW, pod_problem="JobNotStarted: Unschedulable: no node")
+    _, plan = step(replace(snapshot, jobs=(idle,)), NOW + timedelta(seconds=10))
+    assert [item["kind"] for item in plan.create] == ["Job"]
+
+
 def test_a_key_that_does_not_fit_stalls() -> None:
     snapshot, _ = step(root_key_snapshot())
     bad = probed(CustodyErrorKind.ROOT_KEY_UNSUITABLE, "it may be extracted.")
