@@ -34,9 +34,9 @@ REQUEST_FILE = "request.json"
 RESULT_FILE = "/dev/termination-log"
 REQUEST_ANNOTATION = f"{naming.GROUP}/request"
 
-# Loading a module, logging in and one key operation take seconds; a network HSM that is away is given up by its client
-# library after about a minute. Pulling the image counts too.
-JOB_DEADLINE = 120
+JOB_DEADLINE = 600
+"""Seconds a Job may take. The work itself takes seconds and has a shorter deadline in custody, but scheduling and a slow first pull
+of the image count too, and a Job that ended without an answer is not repeated by itself."""
 
 
 def secret_names(key_manager: Manifest) -> tuple[str, ...]:
