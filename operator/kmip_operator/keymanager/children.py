@@ -35,8 +35,8 @@ RESULT_FILE = "/dev/termination-log"
 REQUEST_ANNOTATION = f"{naming.GROUP}/request"
 
 JOB_DEADLINE = 600
-"""Seconds a Job may take. The work itself takes seconds and has a shorter deadline in custody, but scheduling and a slow first pull
-of the image count too, and a Job that ended without an answer is not repeated by itself."""
+"""Seconds a Job may take. The work itself takes seconds and has a shorter deadline in custody, but scheduling and a slow
+first pull of the image count too, and a Job that ended without an answer is not repeated by itself."""
 
 
 def secret_names(key_manager: Manifest) -> tuple[str, ...]:
