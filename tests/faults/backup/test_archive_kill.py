@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,8 +56,8 @@ def rows() -> tuple[list[StoredObject], list[StoredObject], list[StoredObject]]:
     return before, archived, after
 
 
-def run_and_kill(archive: Path, settings: contract.Storage, delay: float) -> bool:
-    """Whether the kill came before the end."""
+def begun(archive: Path, settings: contract.Storage) -> subprocess.Popen[bytes]:
+    """A restore that has just begun in a process of its own."""
     process = subprocess.Popen(
         [sys.executable, "-m", "support.restore_victim", str(archive), settings.model_dump_json()],
         cwd=TESTS,
@@ -64,6 +65,21 @@ def run_and_kill(archive: Path, settings: contract.Storage, delay: float) -> boo
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"begun\n"
+    return process
+
+
+def undisturbed(archive: Path, settings: contract.Storage) -> float:
+    """Seconds a restore takes here and now, so that kills can come at any moment of it."""
+    with begun(archive, settings) as process:
+        started = time.monotonic()
+        assert process.wait(60) == 0
+        return time.monotonic() - started
+
+
+def run_and_kill(archive: Path, settings: contract.Storage, delay: float) -> bool:
+    """Whether the kill came before the end."""
+    process = begun(archive, settings)
+    assert process.stdout is not None
     timer = threading.Timer(delay, process.kill)
     timer.start()
     code = process.wait(60)
@@ -99,6 +115,10 @@ async def test_a_killed_restore_is_run_again_on_sqlite(tmp_path: Path, merging: 
     else:
         after = archived
     destroyed = {row.uid for row in before if row.material is None} if merging else set()
+    scratch = tmp_path / "scratch.db"
+    if merging:
+        shutil.copy(origin, scratch)
+    span = undisturbed(archive, contract.SqliteStorage(path=scratch))
     chance = random.Random()
     killed = half_way = 0
     for turn in range(SQLITE_KILLS):
@@ -107,13 +127,13 @@ async def test_a_killed_restore_is_run_again_on_sqlite(tmp_path: Path, merging: 
             shutil.copy(origin, path)
         settings = contract.SqliteStorage(path=path)
         for _ in range(chance.choice([1, 1, 3])):
-            killed += run_and_kill(archive, settings, chance.uniform(0, 0.25))
+            killed += run_and_kill(archive, settings, chance.uniform(0, span))
             there = await check_meanwhile(settings, destroyed)
             half_way += len(before) * merging < there < len(after)
         await finish(archive, settings, after)
         path.unlink()
     print(f"{killed} restores killed, {half_way} found half done")
-    assert killed >= SQLITE_KILLS // 2
+    assert killed >= SQLITE_KILLS // 4
     assert half_way
 
 
@@ -124,7 +144,8 @@ async def test_a_killed_restore_is_run_again_on_postgresql(tmp_path: Path, clust
     dsn.write_text(cluster.primary.dsn())
     chance = random.Random()
     killed = 0
-    for _ in range(POSTGRESQL_KILLS):
+    span = 0.0
+    for turn in range(POSTGRESQL_KILLS):
         settings = contract.PostgresqlStorage(dsn_file=dsn, database_schema=f"kmip_{secrets.token_hex(6)}", pool_size=4)
         keyspace = uuid.uuid4()
         opened = await storage.open(settings, keyspace, accept_empty=True)
@@ -132,7 +153,10 @@ async def test_a_killed_restore_is_run_again_on_postgresql(tmp_path: Path, clust
         with Archive.open(write_archive(tmp_path / "before", before, keyspace)) as read:
             await restore(read, settings, expected=None, apply_destroyed=False)
         archive = write_archive(tmp_path / "archive", archived, keyspace)
-        killed += run_and_kill(archive, settings, chance.uniform(0, 0.6))
+        if turn == 0:
+            span = undisturbed(archive, settings)
+        else:
+            killed += run_and_kill(archive, settings, chance.uniform(0, span))
         await check_meanwhile(settings, {row.uid for row in before if row.material is None})
         await finish(archive, settings, after)
     print(f"{killed} restores killed")
@@ -152,13 +176,16 @@ async def test_a_killed_backup_leaves_the_older_archive_or_a_whole_new_one(tmp_p
     chance = random.Random()
     outcomes: set[int] = set()
     unfinished = 0
-    for _ in range(BACKUP_KILLS):
+    for turn in range(BACKUP_KILLS):
         write_archive(archive, older, keyspace)
         command = ["backup", "--data-dir", str(tmp_path), "--to", str(archive)]
         process = subprocess.Popen([sys.executable, "-m", "kmipd", *command], stdout=subprocess.DEVNULL)
         while process.poll() is None and not list(archive.parent.glob(".archive.*.partial")):
             threading.Event().wait(0.002)
-        threading.Event().wait(chance.uniform(0, 0.05))
+        if turn == 0:
+            process.wait(60)
+        else:
+            threading.Event().wait(chance.uniform(0, 0.05) * (turn > 1))
         process.kill()
         process.wait()
         found = read_archive(archive)
