@@ -72,8 +72,8 @@ def test_the_same_keys_after_everything_but_the_volume_was_deleted(
         assert crds.count("kmip.dev") == 4
         # Without the operator keys are still served.
         assert main_job.vsphere.accepts(vcenter)
-        cluster.delete("rootkey", namespace, "root")
-        cluster.delete("keymanager", namespace, "software")
+        cluster.delete_without_policies("rootkey", namespace, "root")
+        cluster.delete_without_policies("keymanager", namespace, "software")
         kept = {
             f"PersistentVolumeClaim/{claim['metadata']['name']}",
             "Secret/kms-ca",

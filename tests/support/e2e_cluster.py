@@ -155,6 +155,20 @@ class Cluster(Kubernetes):
         """Delete and wait until they are gone."""
         self.kubectl("-n", namespace, "delete", kind, *names, "--timeout=60s")
 
+    def delete_without_policies(self, kind: str, namespace: str, name: str) -> None:
+        """Delete once admission policies that were just removed are out of force: the API server takes a moment."""
+
+        def probe() -> bool | None:
+            try:
+                self.delete(kind, namespace, name)
+            except CommandError as error:
+                if "ValidatingAdmissionPolicy" not in str(error):
+                    raise
+                return None
+            return True
+
+        wait_for(f"{kind} {namespace}/{name} may be deleted", probe, timeout=PATIENCE, every=0.2)
+
     def objects(self, namespace: str) -> set[str]:
         """Everything in a namespace as ``Kind/name``, but what Kubernetes itself writes there."""
         kinds = self.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
