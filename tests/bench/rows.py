@@ -32,9 +32,8 @@ _KMIPD_ONLY = ("kmipd", "bare")
 
 ROWS = (
     *(Row(f"Get, {n} kept", "get", "keep", n, bar=18 if n == 16 else None) for n in (1, 16, 64)),
-    # With one client its own half of each handshake is most of the time: bare OpenSSL in C stays below 3.5 there too.
-    Row("connect + Get, 1", "get", "connect", 1),
-    *(Row(f"connect + Get, {n}", "get", "connect", n, bar=3.5, p99_bar=0.1 if n == 64 else None) for n in (16, 64)),
+    # With one client its own half of each handshake is most of the time: bare OpenSSL in C was measured below 3.5 there too.
+    *(Row(f"connect + Get, {n}", "get", "connect", n, bar=3.5, p99_bar=0.1 if n == 64 else None) for n in (1, 16, 64)),
     *(Row(f"connect + Get, {n}, TLS 1.3", "get", "connect", n, tls="1.3", servers=_KMIPD_ONLY) for n in (1, 16, 64)),
     Row("Create, 16 kept", "create", "keep", 16, bar=8, servers=("pykmip", "kmipd")),
     Row("Locate by name of 10,000", "locate", "keep", 1, bar=1000, servers=("pykmip", "kmipd"), operations=1),
